@@ -1,0 +1,78 @@
+"""Identity and origin: canonical JSON, content hashes, a snapshot of the environment. No torch, no SQL.
+
+Goes in: plain records and paths. Comes out: hex keys and plain dicts. A key never depends on where a file lies or when
+it was made, only on its content (after simonw/llm's content-addressed log).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_VERSIONS = ("rankscope", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "datasets")
+
+
+def plain(value: Any) -> Any:
+    """A record as JSON-ready data: dataclasses and tuples become dicts and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN. Raises ValueError on NaN or infinity."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def content_key(value: Any) -> str:
+    """First 20 hex digits of the SHA-256 of the canonical JSON (80 bits: no collision in any real store)."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:20]
+
+
+def file_key(path: Path) -> str:
+    """Content hash of one file, remembered per path, size and modification time."""
+    stat = path.stat()
+    return _hash_file(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash_file(path: str, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()[:20]
+
+
+def folder_key(folder: Path, patterns: tuple[str, ...]) -> str:
+    """Content hash of the files of a folder that match any pattern; names count, places don't."""
+    files = sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+    return content_key([[p.name, file_key(p)] for p in files])
+
+
+def environment(extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Where a result came from: versions, platform, processor count. Never user names, paths or host names."""
+    versions = {}
+    for name in _VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        **(extra or {}),
+    }

@@ -1,0 +1,197 @@
+"""The frozen records that cross layers. Plain data: no torch, no I/O, no behaviour beyond names and keys.
+
+Legend: N samples, S seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["in_domain", "cross_domain", "retention"]
+ArmKind = Literal["base", "lora", "full"]
+Status = Literal["done", "failed"]
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which model: a hub id, a local folder, or a GGUF file; ``key`` is its content hash (see provenance)."""
+
+    id: str
+    revision: str | None = None
+    dtype: str = "auto"
+    label: str | None = None
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.id.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class TaskRef:
+    """A task as a study uses it: the plug-in's name, and everything that can change a score."""
+
+    task: str
+    form: str = "default"
+    shots: int = 0
+    limit: int | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    data_key: str = ""
+
+    @property
+    def name(self) -> str:
+        """How the task is called on the page: few-shot variants are tasks of their own."""
+        return self.task if not self.shots else f"{self.task}@{self.shots}shot"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One treatment. ``lr`` holds the candidates; a run always has exactly one."""
+
+    name: str
+    kind: ArmKind
+    lr: tuple[float, ...] = ()
+    rank: int | None = None
+    alpha: float | None = None
+    targets: tuple[str, ...] = ("all-linear",)
+    scaling: Literal["standard", "rslora"] = "standard"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every arm is trained; the same for all arms of a study (the learning rate is the arm's)."""
+
+    epochs: float = 1.0
+    max_steps: int | None = None
+    batch_tokens: int = 4096
+    accumulate: int = 1
+    max_length: int = 1024
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = 1.0
+    validation: float = 0.1
+    validation_max: int = 200
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One model, train task, arm, learning rate and seed. ``key`` hashes all that can change the weights."""
+
+    model: ModelRef
+    arm: Arm
+    lr: float
+    train: TaskRef | None
+    recipe: Recipe | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        if self.train is None:
+            return f"{self.model.name}/base"
+        return f"{self.model.name}/{self.train.name}/{self.arm.name}/lr{self.lr:g}/seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """The judgement of one sample. ``value`` is what the task's metric averages (0/1, or nats per token)."""
+
+    item: str
+    value: float
+    subject: str = ""
+    cluster: str = ""
+    response: str = ""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One logged training step: ``loss`` in nats per label token, ``tokens`` counted from the start."""
+
+    step: int
+    loss: float
+    lr: float
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a piece of work cost, as measured. Seconds are wall clock; bytes are peak resident set or device memory."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    label_tokens: int = 0
+    flops: float = 0.0
+    peak_bytes: int = 0
+    trainable: int = 0
+    blob_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What training one run gave. ``blob`` names the stored weights (None: not kept)."""
+
+    key: str
+    status: Status
+    stage: str = "train"
+    message: str = ""
+    validation_loss: float | None = None
+    validation_se: float | None = None
+    steps: int = 0
+    curve: tuple[CurvePoint, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
+    environment: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """All scores of one run on one task, or why there are none."""
+
+    run_key: str
+    task_key: str
+    status: Status
+    message: str = ""
+    metric: str = "accuracy"
+    chance: float | None = None
+    scores: tuple[Score, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval. ``scope`` says what the interval speaks for: 'seeds and items', 'this seed only', 'items'."""
+
+    value: float
+    low: float
+    high: float
+    se: float
+    num_items: int
+    num_seeds: int
+    level: float = 0.95
+    method: str = ""
+    scope: str = "seeds and items"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Paired difference ``arm - other`` on one task, with its interval and a verdict word.
+
+    ``verdict`` is one of equivalent, better, worse, undecided; words are about the sign of the score, so for
+    cross-entropy (lower is better) the difference is negated before it comes here.
+    """
+
+    arm: str
+    other: str
+    task: str
+    estimate: Estimate
+    low: float
+    high: float
+    p_value: float
+    margin: float
+    verdict: Literal["equivalent", "better", "worse", "undecided"]
+    detectable: float
