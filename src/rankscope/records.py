@@ -37,21 +37,24 @@ class TaskRef:
     shots: int = 0
     limit: int | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    label: str = ""
     data_key: str = ""
 
     @property
     def name(self) -> str:
         """How the task is called on the page: few-shot variants are tasks of their own."""
-        return self.task if not self.shots else f"{self.task}@{self.shots}shot"
+        name = self.label or self.task
+        return name if not self.shots else f"{name}@{self.shots}shot"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One treatment. ``lr`` holds the candidates; a run always has exactly one."""
+    """One treatment. ``lr`` holds the candidates (``lr_auto``: the grid may be extended); a run always has exactly one."""
 
     name: str
     kind: ArmKind
     lr: tuple[float, ...] = ()
+    lr_auto: bool = False
     rank: int | None = None
     alpha: float | None = None
     targets: tuple[str, ...] = ("all-linear",)
