@@ -1,0 +1,190 @@
+"""The arms of a study file: what may be said about a treatment, and the sweep from one entry to many ``Arm`` records.
+
+A list under ``rank``, ``alpha``, ``scaling`` or ``dropout`` sweeps, and several lists give every combination. A list
+under ``lr`` does not sweep: its values are the candidates from which each arm's learning rate is tuned.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    model_validator,
+)
+
+from rankscope.plugins import did_you_mean
+from rankscope.records import Arm
+
+LORA_GRID = (1e-4, 3e-4, 1e-3)
+"""Learning rates tried for LoRA under ``lr: auto``: one decade around what works at any rank under alpha/r."""
+FULL_GRID = (1e-5, 3e-5, 1e-4)
+"""The same for full SFT, ten times lower (LoRA Without Regret, Thinking Machines 2025, fits a factor of 9.8)."""
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
+
+
+class Section(BaseModel):
+    """A part of the study file: frozen, and a key it doesn't know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def listed(value: Any) -> Any:
+    """One value as a list of one; text too."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def unique(values: tuple) -> tuple:
+    """The values, if none comes twice. Raises ValueError naming the first that does."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{value!r} is listed twice")
+    return values
+
+
+def filled(values: tuple) -> tuple:
+    """The values, if there are any. Raises ValueError; unlike a length limit, only once every item is right."""
+    if not values:
+        raise ValueError("must not be empty")
+    return values
+
+
+def word_or_list(value: Any) -> str:
+    """Which branch of a ``word | list`` union is meant, so that an error speaks about that branch only."""
+    return "list" if isinstance(value, list | tuple) else "word"
+
+
+def empty_if_none(value: Any) -> Any:
+    """A key with nothing under it is a section with its defaults."""
+    return {} if value is None else value
+
+
+def _listed_number(value: Any) -> Any:
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Whole = Annotated[int, Strict()]
+Positive = Annotated[Whole, Field(gt=0)]
+Natural = Annotated[Whole, Field(ge=0)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Name = Annotated[str, Strict(), Field(pattern=NAME_PATTERN)]
+
+Rate = Annotated[Number, Field(gt=0)]
+Rates = Annotated[
+    Annotated[Literal["auto"], Tag("word")]
+    | Annotated[tuple[Rate, ...], AfterValidator(filled), AfterValidator(unique), Tag("list")],
+    Discriminator(word_or_list),
+    BeforeValidator(_listed_number),
+]
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], BeforeValidator(listed), AfterValidator(filled), AfterValidator(unique)]
+
+
+class LoraArm(Section):
+    """LoRA at one or several ranks. Scaling of the update: alpha / rank, or alpha / sqrt(rank) for ``rslora``."""
+
+    rank: Several[Positive]
+    alpha: Several[Rate] = (32.0,)
+    targets: Several[Annotated[str, Strict(), Field(min_length=1)]] = ("all-linear",)
+    lr: Rates = "auto"
+    scaling: Several[Literal["standard", "rslora"]] = ("standard",)
+    dropout: Several[Annotated[Number, Field(ge=0, lt=1)]] = (0.0,)
+    name: Name | None = None
+
+    @model_validator(mode="after")
+    def _all_linear_stands_alone(self) -> LoraArm:
+        if "all-linear" in self.targets and len(self.targets) > 1:
+            raise ValueError("targets is either all-linear or a list of module names, not both")
+        return self
+
+    def arms(self) -> list[Arm]:
+        """One Arm per combination of the swept keys, ranks outermost."""
+        lr, lr_auto = candidates(self.lr, LORA_GRID)
+        return [
+            Arm(
+                name=self._name(rank, alpha, scaling, dropout),
+                kind="lora",
+                lr=lr,
+                lr_auto=lr_auto,
+                rank=rank,
+                alpha=float(alpha),
+                targets=self.targets,
+                scaling=scaling,
+                dropout=float(dropout),
+            )
+            for rank, alpha, scaling, dropout in itertools.product(self.rank, self.alpha, self.scaling, self.dropout)
+        ]
+
+    def _name(self, rank: int, alpha: float, scaling: str, dropout: float) -> str:
+        """``lora-r16``, and a suffix for each further key that really varies; ``name`` takes the place of 'lora-r16'
+        if the entry has one rank, of 'lora' if it has several."""
+        name = self.name or "lora"
+        if self.name is None or len(self.rank) > 1:
+            name += f"-r{rank}"
+        if len(self.alpha) > 1:
+            name += f"-a{alpha:g}"
+        if len(self.scaling) > 1 and scaling == "rslora":
+            name += "-rslora"
+        if len(self.dropout) > 1:
+            name += f"-d{dropout:g}"
+        return name
+
+
+class FullArm(Section):
+    """Full supervised fine-tuning: every weight is trained."""
+
+    lr: Rates = "auto"
+    name: Name | None = None
+
+    def arms(self) -> list[Arm]:
+        lr, lr_auto = candidates(self.lr, FULL_GRID)
+        return [Arm(name=self.name or "full", kind="full", lr=lr, lr_auto=lr_auto)]
+
+
+class BaseArm(Section):
+    """The untouched model. Every study has it, listed or not: all gains and losses are measured against it."""
+
+    def arms(self) -> list[Arm]:
+        return [Arm(name="base", kind="base")]
+
+
+class ArmEntry(Section):
+    """One entry of ``arms``: exactly one of the three kinds."""
+
+    base: Annotated[BaseArm | None, BeforeValidator(empty_if_none)] = None
+    lora: Annotated[LoraArm | None, BeforeValidator(empty_if_none)] = None
+    full: Annotated[FullArm | None, BeforeValidator(empty_if_none)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in (kinds := [*cls.model_fields, "adapter"]):
+            raise ValueError(f"no kind of arm named {value!r}{did_you_mean(value, kinds)}")
+        return {value: None}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ArmEntry:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("an arm is base, or one of lora: {rank: ...} and full: {lr: ...}")
+        return self
+
+    def arms(self) -> list[Arm]:
+        """The Arm records of this entry, in the order of the sweep."""
+        entry = self.base or self.lora or self.full
+        return entry.arms() if entry is not None else []
+
+
+def candidates(lr: str | tuple[float, ...], grid: tuple[float, ...]) -> tuple[tuple[float, ...], bool]:
+    """Learning rates to try, ascending, and whether the grid was chosen here (and so may be extended)."""
+    return (grid, True) if lr == "auto" else (tuple(sorted(float(rate) for rate in lr)), False)

@@ -1,0 +1,227 @@
+"""YAML to ``StudyConfig``. In: a path or a dict, and overrides. Out: the config, or an error that says where.
+
+Every error names ``file:line: dotted.key[0]``, what is wrong, what was found and the nearest key. Knows about places
+and documents; what the keys mean is in ``study`` and ``arms``, the sentences are in ``problems``.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from rankscope import plugins
+from rankscope.config.arms import NAME_PATTERN
+from rankscope.config.problems import Loc, describe, dotted, trim
+from rankscope.config.study import StudyConfig
+from rankscope.errors import ConfigError
+
+
+class StudyFileError(ConfigError):
+    """Several errors of one study file. ``errors`` are the single ones; the text has one line each."""
+
+    def __init__(self, errors: Sequence[ConfigError]):
+        self.errors = tuple(errors)
+        super().__init__(errors[0].what, got=errors[0].got, where=errors[0].where, hint=errors[0].hint)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """The study in a YAML file. ``overrides`` are texts like ``training.epochs=2``; their values are YAML.
+
+    Raises ConfigError, or StudyFileError if several things are wrong at once.
+    """
+    place = str(path)
+    node, document = _parse(_read(Path(path)), place)
+    name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", Path(path).stem)
+    name = name if re.match(NAME_PATTERN, name) else "study"
+    return _validated(document, overrides, folder=os.path.dirname(place), name=name, node=node, place=place)
+
+
+def from_dict(document: dict[str, Any], overrides: Sequence[str] = (), folder: str | Path = "") -> StudyConfig:
+    """The study in a dict of the same form, left as it is. Relative paths start at ``folder``. Raises as ``load``."""
+    if not isinstance(document, dict):
+        raise ConfigError("a study must be a dict", got=type(document).__name__)
+    return _validated(copy.deepcopy(document), overrides, folder=str(folder), name="study")
+
+
+def _validated(
+    document: dict[str, Any],
+    overrides: Sequence[str],
+    *,
+    folder: str,
+    name: str,
+    node: yaml.Node | None = None,
+    place: str = "",
+) -> StudyConfig:
+    original = copy.deepcopy(document) if overrides else document
+    changes = [_override(document, text) for text in overrides]
+    document.setdefault("name", name)
+    context = {"folder": folder, "tasks": frozenset(plugins.names("tasks"))}
+    try:
+        return StudyConfig.model_validate(document, context=context)
+    except ValidationError as error:
+        problems = [describe(item, document) for item in error.errors(include_url=False)]
+        if node is not None:
+            problems.sort(key=lambda problem: _line_of(node, problem.loc))
+        found = [
+            ConfigError(p.what, got=p.got, where=_where(p.loc, original, changes, node, place), hint=p.hint)
+            for p in problems
+        ]
+        raise (found[0] if len(found) == 1 else StudyFileError(found)) from None
+
+
+# ---- reading
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset, but ``1e-4`` is a number (PyYAML wants ``1.0e-4``) and a date is text."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in rules if not tag.endswith(":timestamp")]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError("no such study file", where=str(path), hint="To start one: rankscope init") from None
+    except IsADirectoryError:
+        inside = sorted(path.glob("study.yaml")) or sorted(path.glob("*.yaml"))
+        hint = f"Did you mean {str(inside[0])!r}?" if inside else "To start one there: rankscope init " + str(path)
+        raise ConfigError("a folder, not a study file", where=str(path), hint=hint) from None
+    except UnicodeDecodeError:
+        raise ConfigError("not a text file in UTF-8", where=str(path)) from None
+    except OSError as error:
+        raise ConfigError(f"can't be read: {error.strerror}", where=str(path)) from None
+
+
+def _parse(text: str, place: str) -> tuple[yaml.Node, dict[str, Any]]:
+    """The node tree (it has the line numbers) and the document. Raises ConfigError with the line."""
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise ConfigError("the study file is empty", where=place, hint="To start one: rankscope init")
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError("a study file is a list of 'key: value' lines", where=f"{place}:{_line(node)}")
+        _refuse_repeated_keys(node, place)
+        return node, loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = " ".join(part for part in (getattr(error, "problem", None), getattr(error, "context", None)) if part)
+        what = what or str(error).splitlines()[0]
+        raise ConfigError(f"not valid YAML: {what}", where=f"{place}:{mark.line + 1}" if mark else place) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not valid YAML: {str(error).splitlines()[0]}", where=place) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _refuse_repeated_keys(node: yaml.Node, place: str, seen: frozenset[int] = frozenset()) -> None:
+    """YAML lets the last of two equal keys win in silence; here it is an error. Raises ConfigError at the second."""
+    if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        return
+    seen |= {id(node)}
+    if isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            _refuse_repeated_keys(child, place, seen)
+        return
+    lines: dict[str, int] = {}
+    for key, child in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in lines and key.value != "<<":
+                what = f"the key {key.value!r} is given twice, first on line {lines[key.value]}"
+                raise ConfigError(what, where=f"{place}:{_line(key)}")
+            lines[key.value] = _line(key)
+        _refuse_repeated_keys(child, place, seen)
+
+
+# ---- places
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1
+
+
+def _line_of(root: yaml.Node, loc: Loc) -> int:
+    """The line of the deepest part of ``loc`` that the file has: a key's own line, or an item's."""
+    node, line = root, _line(root)
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, child) for key, child in node.value if key.value == str(part)]
+            if not found:
+                break
+            line, node = _line(found[0][0]), found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = _line(node)
+        else:
+            break
+    return line
+
+
+def _where(
+    loc: Loc, original: dict[str, Any], changes: list[tuple[Loc, str]], node: yaml.Node | None, place: str
+) -> str | None:
+    """``file:line: dotted.key``, or ``--set text: dotted.key`` if that is what put the value there."""
+    key = dotted(loc)
+    for path, text in reversed(changes):
+        is_inside = loc[: len(path)] == path
+        is_made_by_it = path[: len(loc)] == loc and trim(loc, original) != loc
+        if is_inside or is_made_by_it:
+            return f"--set {text}: {key}"
+    if node is None:
+        return key or None
+    line = f"{place}:{_line_of(node, loc)}"
+    return f"{line}: {key}" if key else line
+
+
+# ---- overrides
+
+
+def _override(document: dict[str, Any], text: str) -> tuple[Loc, str]:
+    """Set one value in place; missing sections on the way are made. Raises ConfigError if the way leads nowhere."""
+    key, equals, value = text.partition("=")
+    where = f"--set {text}"
+    if not equals or not key.strip():
+        raise ConfigError("an override is key=value", where=where, hint="For example: --set training.epochs=2")
+    try:
+        parsed = yaml.load(value, Loader=_Loader)  # _Loader is SafeLoader's child
+    except (yaml.YAMLError, ValueError):
+        raise ConfigError("the value is not valid YAML", got=value, where=where) from None
+    loc = tuple(int(p) if p.isdecimal() else p for p in re.sub(r"\[(\d+)\]", r".\1", key.strip()).split("."))
+    target: Any = document
+    for depth, part in enumerate(loc):
+        so_far = dotted(loc[:depth]) or "the study"
+        is_last = depth == len(loc) - 1
+        if isinstance(target, list):
+            if not isinstance(part, int) or part >= len(target):
+                raise ConfigError(f"{so_far} is a list of {len(target)}; name an item, as in {so_far}[0]", where=where)
+        elif isinstance(target, dict):
+            if not is_last and target.get(part) is None:
+                target[part] = {}
+        else:
+            raise ConfigError(f"{so_far} is {target!r}, so nothing can be set inside it", where=where)
+        if is_last:
+            target[part] = parsed
+        else:
+            target = target[part]
+    return loc, text

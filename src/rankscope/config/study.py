@@ -1,0 +1,343 @@
+"""The root of a study file as a typed object: plain data in, the records the engine works with out.
+
+Every key of the file is a field here, so what the file may say and what the program understands can't differ. Knows
+the names of the tasks on the shelf; knows nothing about YAML, line numbers, weights or rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    StringConstraints,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from rankscope import plugins
+from rankscope.config.arms import (
+    ArmEntry,
+    Name,
+    Natural,
+    Number,
+    Positive,
+    Section,
+    Whole,
+    empty_if_none,
+    filled,
+    listed,
+    unique,
+    word_or_list,
+)
+from rankscope.records import Arm, ModelRef, Recipe, Role, TaskRef
+
+DEMO = "demo"
+"""The model id that means the bundled model, whatever lies beside the study file."""
+
+_LISTS = ("in_domain", "cross_domain", "retention")
+Text = Annotated[str, Strict(), StringConstraints(min_length=1, strip_whitespace=True)]
+
+
+class Misplaced(ValueError):
+    """A rule between parts of the file is broken. ``loc`` is the part to blame, from the root."""
+
+    def __init__(self, message: str, *loc: str | int):
+        self.loc = loc
+        super().__init__(message)
+
+
+class ModelEntry(Section):
+    """One model. Written short as its id."""
+
+    id: Text
+    revision: Text | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    label: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {"id": value} if isinstance(value, str) else value
+
+    @field_validator("id")
+    @classmethod
+    def _beside_the_file(cls, value: str, info: ValidationInfo) -> str:
+        if value == DEMO:
+            return value
+        path = _near(value, info)
+        if os.path.isdir(path) or (os.path.isfile(path) and path.endswith(".gguf")):
+            return path
+        if value.endswith(".gguf") or value.startswith(("./", "../", "~", "/")):
+            raise ValueError("no such model folder or .gguf file")
+        return value
+
+    def record(self) -> ModelRef:
+        return ModelRef(id=self.id, revision=self.revision, dtype=self.dtype, label=self.label)
+
+
+class TaskEntry(Section):
+    """One task. Written short as its name; keys that aren't named here are the task's own options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: Text
+    limit: Positive | None = None
+    form: Text = "default"
+    shots: Natural = 0
+    name: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {"task": value} if isinstance(value, str) else value
+
+    @field_validator("task")
+    @classmethod
+    def _exists(cls, value: str, info: ValidationInfo) -> str:
+        file, at, attribute = value.rpartition("@")
+        if at:
+            if not os.path.isfile(path := _near(file, info)):
+                raise ValueError(f"no such task file {file!r}")
+            return f"{path}@{attribute}"
+        known = (info.context or {}).get("tasks") or plugins.names("tasks")
+        if value not in known:
+            near = plugins.did_you_mean(value, known) or "."
+            raise ValueError(f"no task named {value!r}{near} See: rankscope list tasks")
+        return value
+
+    @model_validator(mode="after")
+    def _options_are_plain(self, info: ValidationInfo) -> TaskEntry:
+        options = self.model_extra or {}
+        for key, value in options.items():
+            if near := difflib.get_close_matches(key, type(self).model_fields, n=1, cutoff=0.75):
+                raise ValueError(f"unknown key {key!r}. Did you mean {near[0]!r}?")
+            if not all(isinstance(v, str | int | float | None) for v in listed(value)):
+                raise ValueError(f"the option {key!r} must be a plain value or a list of plain values")
+            if isinstance(value, str) and os.path.isfile(path := _near(value, info)):
+                options[key] = path
+        return self
+
+    def record(self) -> TaskRef:
+        """The reference, options sorted by name and lists as tuples. A task from a file is called by its attribute."""
+        pairs = sorted((self.model_extra or {}).items())
+        options = tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in pairs)
+        label = self.name or (self.task.rpartition("@")[2] if "@" in self.task else "")
+        return TaskRef(self.task, form=self.form, shots=self.shots, limit=self.limit, options=options, label=label)
+
+
+Tasks = tuple[TaskEntry, ...]
+
+
+class Training(Section):
+    """How every arm is trained: the fields of ``Recipe``, and the seeds."""
+
+    epochs: Annotated[Number, Field(gt=0)] = 1.0
+    max_steps: Positive | None = None
+    batch_tokens: Positive = 4096
+    accumulate: Positive = 1
+    max_length: Annotated[Whole, Field(ge=8)] = 1024
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Annotated[Number, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    betas: tuple[Annotated[Number, Field(ge=0, lt=1)], Annotated[Number, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    clip: Annotated[Number, Field(gt=0)] = 1.0
+    validation: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
+    validation_max: Positive = 200
+    gradient_checkpointing: Annotated[bool, Strict()] = False
+    seeds: Annotated[tuple[Natural, ...], AfterValidator(filled), AfterValidator(unique)] = (0, 1, 2)
+
+    def record(self) -> Recipe:
+        return Recipe(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)})
+
+
+class Evaluate(Section):
+    """What every arm is judged on. ``limit`` is the default for every task's test rows."""
+
+    in_domain: Annotated[
+        Annotated[Literal["same"], Tag("word")] | Annotated[Tasks, AfterValidator(filled), Tag("list")],
+        Discriminator(word_or_list),
+    ] = "same"
+    cross_domain: Annotated[
+        Annotated[Literal["all", "none"], Tag("word")] | Annotated[Tasks, AfterValidator(filled), Tag("list")],
+        Discriminator(word_or_list),
+    ] = "all"
+    retention: Tasks = ()
+    limit: Positive | None = None
+    base_shots: Natural = 0
+
+    def listed(self, key: str) -> tuple[TaskEntry, ...]:
+        """The tasks written out under ``key``; none where a word such as ``all`` stands instead."""
+        value = getattr(self, key)
+        return value if isinstance(value, tuple) else ()
+
+
+class Recommend(Section):
+    """When an arm is good enough: the share of the base's retention to keep, and the margin that counts as equal."""
+
+    retain: Annotated[Number, Field(gt=0, le=1)] = 0.95
+    margin: Annotated[Number, Field(gt=0, lt=1)] = 0.02
+
+
+class StudyConfig(Section):
+    """One question: models x train tasks x arms x seeds, evaluated the same way."""
+
+    name: Name
+    title: Text | None = None
+    model_entries: Annotated[tuple[ModelEntry, ...], AfterValidator(filled), Field(alias="models")]
+    train: Annotated[tuple[TaskEntry, ...], AfterValidator(filled)]
+    arm_entries: Annotated[tuple[ArmEntry, ...], AfterValidator(filled), Field(alias="arms")]
+    training: Annotated[Training, BeforeValidator(empty_if_none)] = Training()
+    evaluate: Annotated[Evaluate, BeforeValidator(empty_if_none)] = Evaluate()
+    recommend: Annotated[Recommend, BeforeValidator(empty_if_none)] = Recommend()
+    keep: Literal["adapters", "best", "all"] = "adapters"
+    data_dir: Text | None = None
+
+    @field_validator("data_dir")
+    @classmethod
+    def _data_beside_the_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        path = _near(value, info)
+        if not os.path.isdir(path):
+            raise ValueError("no such folder of data")
+        return path
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> StudyConfig:
+        for key, entries in (("models", self.models()), ("train", self.train_refs())):
+            seen: set[str] = set()
+            for index, entry in enumerate(entries):
+                if entry.name in seen:
+                    way_out = "label" if key == "models" else "name"
+                    raise Misplaced(f"{entry.name!r} is listed twice; give one of them a {way_out!r}", key, index)
+                seen.add(entry.name)
+        arms: set[str] = set()
+        for index, entry in enumerate(self.arm_entries):
+            for arm in entry.arms():
+                if arm.name in arms:
+                    raise Misplaced(f"there is an arm {arm.name!r} already; give one of them a 'name'", "arms", index)
+                arms.add(arm.name)
+            if entry.base is None and any(arm.name == "base" for arm in entry.arms()):
+                raise Misplaced("the name 'base' belongs to the untouched model", "arms", index)
+        return self
+
+    @model_validator(mode="after")
+    def _each_task_has_one_role(self) -> StudyConfig:
+        trained = {ref.name for ref in self.train_refs()}
+        seen: dict[str, str] = {}
+        for key in _LISTS:
+            for index, name in enumerate(_names(self.evaluate.listed(key))):
+                if name in seen:
+                    what = f"{name!r} is already in {seen[name]}; a task is listed once"
+                    raise Misplaced(what, "evaluate", key, index)
+                if key == "retention" and name in trained:
+                    what = f"{name!r} is trained on, so it can't measure what is retained"
+                    raise Misplaced(what, "evaluate", key, index)
+                seen[name] = f"evaluate.{key}"
+        return self
+
+    # ---- the records
+
+    def models(self) -> tuple[ModelRef, ...]:
+        """The models, keys not yet filled in."""
+        return tuple(entry.record() for entry in self.model_entries)
+
+    def arms(self) -> tuple[Arm, ...]:
+        """All arms, sweeps spelled out; ``base`` first, listed or not."""
+        arms = [arm for entry in self.arm_entries for arm in entry.arms()]
+        return Arm(name="base", kind="base"), *(arm for arm in arms if arm.kind != "base")
+
+    def train_refs(self) -> tuple[TaskRef, ...]:
+        """What is trained on; ``limit`` counts train rows. Data keys are not yet filled in."""
+        return tuple(entry.record() for entry in self.train)
+
+    def recipe(self) -> Recipe:
+        """How every arm is trained."""
+        return self.training.record()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.training.seeds
+
+    def evaluations(self, train: TaskRef | None) -> tuple[tuple[TaskRef, Role], ...]:
+        """What a run is evaluated on: test rows with their role, in-domain first, no task twice.
+
+        ``train``: one of ``train_refs()``, known by its name. ``None`` stands for the base: the union over all train
+        tasks, each with the first role it has, and the few-shot variants of the train tasks. Raises KeyError on a
+        stranger.
+        """
+        if train is not None:
+            return _once(self._evaluations_of(train.name))
+        found = [pair for ref in self.train_refs() for pair in self._evaluations_of(ref.name)]
+        if self.evaluate.base_shots:
+            tests = self._tests()
+            shots = self.evaluate.base_shots
+            found += [(dataclasses.replace(tests[r.name], shots=shots), "in_domain") for r in self.train_refs()]
+        roles = ("in_domain", "cross_domain", "retention")
+        return _once(sorted(found, key=lambda pair: roles.index(pair[1])))
+
+    def _evaluations_of(self, name: str) -> list[tuple[TaskRef, Role]]:
+        """What runs trained on ``name`` are judged on. A listed in-domain task of another train task is skipped."""
+        tests, trained = self._tests(), [ref.name for ref in self.train_refs()]
+        own, others = tests[name], [other for other in trained if other != name]
+        listed = [] if self.evaluate.in_domain == "same" else _names(self.evaluate.in_domain)
+        in_domain = [tests[task] for task in listed if task not in others] or [own]
+        match self.evaluate.cross_domain:
+            case "all":
+                cross = others
+            case "none":
+                cross = []
+            case entries:
+                cross = [task for task in _names(entries) if task != name]
+        return (
+            [(ref, "in_domain") for ref in in_domain]
+            + [(tests[task], "cross_domain") for task in cross]
+            + [(tests[task], "retention") for task in _names(self.evaluate.retention)]
+        )
+
+    def _tests(self) -> dict[str, TaskRef]:
+        """Every evaluated task by name, one setting each: as listed under ``evaluate``, else as the train entry says.
+
+        A train entry's ``limit`` counts train rows, so it doesn't reach its test.
+        """
+        default = self.evaluate.limit
+        tests = {ref.name: dataclasses.replace(ref, limit=default) for ref in self.train_refs()}
+        for key in _LISTS:
+            for entry in self.evaluate.listed(key):
+                ref = entry.record()
+                tests[ref.name] = dataclasses.replace(ref, limit=ref.limit or default)
+        return tests
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole study, defaults spelled out, as JSON-ready data that ``from_dict`` reads back."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _near(value: str, info: ValidationInfo) -> str:
+    """A path as written if it lies beside the study file, else as seen from the working folder."""
+    value = os.path.expanduser(value)
+    beside = os.path.join((info.context or {}).get("folder", ""), value)
+    return beside if os.path.exists(beside) else value
+
+
+def _names(entries: tuple[TaskEntry, ...]) -> list[str]:
+    return [entry.record().name for entry in entries]
+
+
+def _once(pairs: list[tuple[TaskRef, Role]]) -> tuple[tuple[TaskRef, Role], ...]:
+    """The pairs without those whose task came before."""
+    first: dict[str, tuple[TaskRef, Role]] = {}
+    for ref, role in pairs:
+        first.setdefault(ref.name, (ref, role))
+    return tuple(first.values())

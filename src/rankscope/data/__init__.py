@@ -1,0 +1,1 @@
+"""Rows, prompts and batches. Loads nothing by itself."""

@@ -1,0 +1,1 @@
+"""Tasks: one file each, each opens with its evidence. Each declares ``PLUGIN``, a ``Task``."""

@@ -1,0 +1,261 @@
+"""The statistics of a report: scores, the family of paired comparisons, retention. In: an evidence `Index`. Out: rows.
+
+All intervals come from ``rankscope.stats``; here is only decided what is compared with what. The family is the whole study's:
+every arm against its base on all tasks, pooled retention, and every LoRA arm against full SFT in domain.
+
+Legend: N items, S seeds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from rankscope.records import Contrast, Estimate
+from rankscope.report import verdict
+from rankscope.report.evidence import Index, Panel, Run, difference
+from rankscope.report.rows import BaseRow, Effect, FewShot, Headline, ScoreRow, Transfer
+from rankscope.report.tables import blocks
+from rankscope.stats.contrast import Pair, contrasts
+from rankscope.stats.estimate import mean_estimate
+from rankscope.stats.retention import retention
+
+POOLED = "retention, pooled"
+ALARM = 0.10
+_FEW_SHOT = re.compile(r"^(?P<task>.+)@(?P<shots>\d+)shot$")
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What one comparison of the family is about."""
+
+    model: str
+    train: str
+    arm: str
+    other: str
+    task: str
+    role: str
+
+
+def base_rows(index: Index) -> tuple[BaseRow, ...]:
+    """The untouched models on every task, zero-shot and few-shot, with chance."""
+    rows = []
+    for model in index.models:
+        base = index.base(model)
+        roles: dict[str, list[str]] = {}
+        for train in index.evidence.train:
+            for task, role in index.tasks(train):
+                roles.setdefault(task, []).append(role)
+        named = dict.fromkeys([*roles, *(task for key, task in index.evidence.evals if base and key == base.key)])
+        plain = dict.fromkeys(_few_shot(task)[0] for task in named)
+        for task in plain:
+            rows.append(_base_row(index, model, task, tuple(dict.fromkeys(roles.get(task, ())))))
+    return tuple(rows)
+
+
+def _base_row(index: Index, model: str, task: str, roles: tuple[str, ...]) -> BaseRow:
+    base = index.base(model)
+    found = index.evaluation(base, task)
+    shots = []
+    for name in (t for key, t in index.evidence.evals if base and key == base.key):
+        stem, count = _few_shot(name)
+        panel = index.panel((base,), name)
+        if stem != task or not count or panel is None:
+            continue
+        lift = difference(panel, index.panel((base,), task), against_base=True)
+        shots.append(FewShot(name, count, _of_items(panel), lift and _of_items(lift)))
+    estimate = _of_items(index.panel((base,), task)) if found else None
+    metric = found.metric if found else "accuracy"
+    chance = found.chance if found else None
+    return BaseRow(model, task, roles, metric, estimate, chance, above_chance(estimate, chance), tuple(shots))
+
+
+def above_chance(base: Estimate | None, chance: float | None) -> bool | None:
+    """Whether the base is shown above chance: its whole ordinary interval is. None where chance means nothing."""
+    return None if base is None or chance is None else bool(base.low > chance)
+
+
+def scores(index: Index, base: tuple[BaseRow, ...]) -> tuple[ScoreRow, ...]:
+    """The score of every arm on every task it is judged on, the base's first."""
+    known = {(row.model, row.task): row for row in base}
+    rows = [
+        ScoreRow(r.model, "", "base", None, r.task, "/".join(r.roles), r.metric, r.estimate, r.chance, r.is_above_chance,
+                 "" if r.estimate else "not scored")
+        for r in base
+    ]  # fmt: skip
+    for (model, train), arm in product(blocks(index), index.tuned_arms):
+        finals = index.finals(model, train, arm.name)
+        for task, role in index.tasks(train):
+            panel, row = index.panel(finals, task), known[model, _few_shot(task)[0]]
+            estimate = mean_estimate(panel.values, clusters=panel.clusters) if panel else None
+            why = "" if panel else "not evaluated" if finals else "no finished run"
+            rows.append(ScoreRow(model, train, arm.name, arm.rank, task, role, panel.metric if panel else row.metric,
+                                 estimate, row.chance, row.is_above_chance, why))  # fmt: skip
+    return tuple(rows)
+
+
+def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
+    """The study's family of comparisons, judged together. Those without data on both sides are left out."""
+    status = {(row.model, row.task): row.is_above_chance for row in base}
+    panels: dict[_Key, Panel] = {}
+    for model, train in blocks(index):
+        panels |= _against_base(index, model, train, status)
+        panels |= _against_full(index, model, train)
+    pairs = [
+        Pair(arm=key.arm, other=key.other, task=key.task, difference=p.values, higher_is_better=p.higher_is_better,
+             clusters=p.clusters)
+        for key, p in panels.items()
+    ]  # fmt: skip
+    judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
+    return tuple(
+        _effect(key, p.metric, contrast, status.get((key.model, _few_shot(key.task)[0])))
+        for (key, p), contrast in zip(panels.items(), judged, strict=True)
+    )
+
+
+def _against_base(index: Index, model: str, train: str, status: dict) -> dict[_Key, Panel]:
+    base, found = index.base(model), {}
+    for arm in index.tuned_arms if base else ():
+        finals = index.finals(model, train, arm.name)
+        kept: dict[str, Panel] = {}
+        for task, role in index.tasks(train):
+            change = difference(index.panel(finals, task), index.panel((base,), task), against_base=True)
+            if change is not None:
+                found[_Key(model, train, arm.name, "base", task, role)] = change
+                if role == "retention" and change.higher_is_better and status.get((model, task)) is not False:
+                    kept[task] = change
+        if len(kept) > 1 and (pooled := pool(kept)) is not None:
+            found[_Key(model, train, arm.name, "base", POOLED, "retention")] = pooled
+    return found
+
+
+def _against_full(index: Index, model: str, train: str) -> dict[_Key, Panel]:
+    found = {}
+    arms = index.tuned_arms
+    for arm, full in product((a for a in arms if a.kind == "lora"), (a for a in arms if a.kind == "full")):
+        for task, role in index.tasks(train):
+            if role != "in_domain":
+                continue
+            mine, theirs = (index.panel(index.finals(model, train, a.name), task) for a in (arm, full))
+            change = difference(mine, theirs, against_base=False)
+            if change is not None:
+                found[_Key(model, train, arm.name, full.name, task, role)] = change
+    return found
+
+
+def pool(panels: dict[str, Panel]) -> Panel | None:
+    """One panel whose mean is the unweighted mean of the tasks' means, over the seeds they share; items are (task, item).
+
+    Each task is centred, weighted by N / (T n_t) and lifted to the common mean, so the item part of the variance is the one
+    within tasks (tasks are strata, not a sample) and the seed part is that of the pooled seed means.
+    """
+    shared = tuple(s for s in next(iter(panels.values())).seeds if all(s in p.seeds for p in panels.values()))
+    if not shared:
+        return None
+    parts = [p.values[[p.seeds.index(s) for s in shared]] for p in panels.values()]  # each (S, n_t)
+    middle = float(np.mean([part.mean() for part in parts]))
+    total = sum(part.shape[1] for part in parts)
+    values = [(part - part.mean()) * total / (len(parts) * part.shape[1]) + middle for part in parts]
+    items = tuple(f"{task}/{item}" for task, p in panels.items() for item in p.items)
+    clusters = None
+    if any(p.clusters is not None for p in panels.values()):
+        labels = [f"{t}/{c}" for t, p in panels.items() for c in (p.items if p.clusters is None else p.clusters)]
+        clusters = np.array(labels)
+    return Panel(np.concatenate(values, axis=1), items, shared, clusters, next(iter(panels.values())).metric)
+
+
+def _effect(key: _Key, metric: str, contrast: Contrast, is_above_chance: bool | None) -> Effect:
+    mark = "positive" if contrast.low > 0 else "negative" if contrast.high < 0 else ""
+    points = metric != "cross_entropy" and key.other == "base" and key.task != POOLED
+    alarm = points and mark == "negative" and contrast.estimate.value < -ALARM
+    return Effect(key.model, key.train, key.task, key.role, metric, contrast, is_above_chance, mark, alarm)
+
+
+def transfers(index: Index, effects: tuple[Effect, ...]) -> tuple[Transfer, ...]:
+    """Every arm's matrix train task x eval task, with empty cells where nothing was measured."""
+    known = {(e.model, e.train, e.contrast.arm, e.task): e for e in effects if e.contrast.other == "base"}
+    return tuple(
+        Transfer(model, arm.name, train, task, role, known.get((model, train, arm.name, task)))
+        for arm in index.tuned_arms for model, train in blocks(index) for task, role in index.tasks(train)
+    )  # fmt: skip
+
+
+def headlines(index: Index, effects: tuple[Effect, ...], base: tuple[BaseRow, ...]) -> tuple[Headline, ...]:
+    """One row per train task and arm, failed and missing ones included."""
+    return tuple(
+        _headline(index, model, train, arm.name, effects, base)
+        for model, train in blocks(index) for arm in index.tuned_arms
+    )  # fmt: skip
+
+
+def _headline(index: Index, model: str, train: str, name: str, effects: tuple[Effect, ...],
+              base: tuple[BaseRow, ...]) -> Headline:  # fmt: skip
+    arm = next(a for a in index.evidence.arms if a.name == name)
+    mine = [e for e in effects if (e.model, e.train, e.contrast.arm, e.contrast.other) == (model, train, name, "base")]
+    gain = next((e for e in mine if e.role == "in_domain"), None)
+    ce = next((e for e in mine if e.role == "retention" and e.metric == "cross_entropy"), None)
+    finals = index.finals(model, train, name)
+    ledgers = [r.result.ledger for r in finals]
+    failed = [r for r in index.of(model, train, name, "final") if r.result.status == "failed"]
+    pooled = _pooled(mine)
+    kept, reason = _kept(mine, pooled, index.evidence.margin)
+    return Headline(
+        model=model, train=train, arm=name, kind=arm.kind, rank=arm.rank,
+        lr=finals[0].spec.lr if finals else None,
+        gain=gain,
+        gain_is_above_chance=gain.is_above_chance if gain else None,
+        retention=_retention(index, model, finals, train, base),
+        forgotten=negated(pooled.contrast.estimate) if pooled else None,
+        kept=kept, kept_reason=reason,
+        ce_rise=negated(ce.contrast.estimate) if ce else None,
+        ce_effect=ce,
+        trainable=max((x.trainable for x in ledgers), default=0) or None,
+        seconds=sum(x.seconds for x in ledgers) / len(ledgers) or None if ledgers else None,
+        peak_bytes=max((x.peak_bytes for x in ledgers), default=0) or None,
+        blob_bytes=max((x.blob_bytes for x in ledgers), default=0) or None,
+        num_seeds=len(finals), num_seeds_planned=len(index.evidence.seeds), num_failed=len(failed),
+    )  # fmt: skip
+
+
+def _pooled(effects: list[Effect]) -> Effect | None:
+    """Pooled forgetting: the pooled comparison, or the one task that could be pooled."""
+    found = next((e for e in effects if e.task == POOLED), None)
+    single = [e for e in effects if e.role == "retention" and e.metric != "cross_entropy" and e.is_above_chance is not False]
+    return found or (single[0] if len(single) == 1 else None)
+
+
+def _kept(effects: list[Effect], pooled: Effect | None, margin: float) -> tuple[str, str]:
+    """Non-inferiority of the pooled retention by its simultaneous interval, unless a single task is shown worse."""
+    if pooled is None:
+        return verdict.NO_DATA, "no retention task with a base above chance has been measured"
+    tasks = [e for e in effects if e.role == "retention" and e.metric != "cross_entropy"]
+    worse = [e.task for e in tasks if e.contrast.verdict == "worse" and e.task != POOLED and e.is_above_chance is not False]
+    if worse or pooled.contrast.verdict == "worse":
+        return verdict.LOST, f"shown worse on {', '.join(worse)}" if worse else "shown worse over the pooled tasks"
+    if pooled.contrast.low > -margin:
+        return verdict.SHOWN, "the simultaneous interval of the pooled loss ends inside the margin"
+    return verdict.OPEN, "the simultaneous interval of the pooled loss reaches beyond the margin"
+
+
+def _retention(index: Index, model: str, finals: tuple[Run, ...], train: str, base: tuple[BaseRow, ...]) -> Estimate | None:
+    """Chance-corrected share of the base's scores that is left, pooled over retention tasks."""
+    known = {(row.model, row.task): row for row in base}
+    return None
+
+
+def negated(estimate: Estimate) -> Estimate:
+    """The same estimate of the opposite sign: a loss instead of a gain."""
+    return replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
+
+
+def _of_items(panel: Panel) -> Estimate:
+    """A mean over items of one fixed model: no seed is involved, and the scope says so."""
+    return replace(mean_estimate(panel.values, clusters=panel.clusters), scope="items")
+
+
+def _few_shot(task: str) -> tuple[str, int]:
+    match = _FEW_SHOT.match(task)
+    return (match["task"], int(match["shots"])) if match else (task, 0)

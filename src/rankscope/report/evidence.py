@@ -1,0 +1,148 @@
+"""What a report is built from, and how to look things up in it. In: runs, evaluations and the study's declaration as plain
+records. Out: lookups and item-aligned panels of scores. Knows no statistics, no SQL and no drawing.
+
+Legend: N items, S seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from rankscope.records import Arm, EvalResult, ModelRef, Role, RunResult, RunSpec
+
+RunRole = Literal["final", "trial"]
+
+
+class Run(NamedTuple):
+    """One run with its key and what it was for: ``final`` runs carry the verdicts, ``trial`` runs only chose a learning rate."""
+
+    spec: RunSpec
+    key: str
+    result: RunResult
+    role: RunRole
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a study has measured so far; it may be unfinished.
+
+    ``evaluations`` maps a train task's name to the (task name, role) pairs its arms are judged on, ``evals`` maps (run key,
+    task name) to the scores. ``runs`` may hold plain tuples in the order of `Run`. ``models`` is only needed when no run
+    of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for cross-entropy).
+    """
+
+    name: str
+    title: str
+    seeds: tuple[int, ...]
+    arms: tuple[Arm, ...]
+    train: tuple[str, ...]
+    evaluations: dict[str, tuple[tuple[str, Role], ...]]
+    runs: tuple[tuple[RunSpec, str, RunResult, RunRole], ...]
+    evals: dict[tuple[str, str], EvalResult]
+    environment: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    margin: float = 0.02
+    models: tuple[ModelRef, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Scores of the same items under several seeds: ``values`` is (S, N); a base model has S = 1."""
+
+    values: np.ndarray
+    items: tuple[str, ...]
+    seeds: tuple[int, ...]
+    clusters: np.ndarray | None
+    metric: str
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.metric != "cross_entropy"
+
+
+class Index:
+    """Lookups over one `Evidence`."""
+
+    def __init__(self, evidence: Evidence):
+        self.evidence = evidence
+        self.runs = tuple(Run(*entry) for entry in evidence.runs)
+        self._panels: dict[tuple[tuple[str, ...], str], Panel | None] = {}
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, in the order of the declaration, then of the runs."""
+        named = [m.name for m in self.evidence.models] + [r.spec.model.name for r in self.runs]
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def tuned_arms(self) -> tuple[Arm, ...]:
+        return tuple(a for a in self.evidence.arms if a.kind != "base")
+
+    def base(self, model: str) -> Run | None:
+        """The untouched model's run, if it is done."""
+        for run in self.runs:
+            if run.spec.train is None and run.spec.model.name == model and run.result.status == "done":
+                return run
+        return None
+
+    def of(self, model: str, train: str, arm: str, role: RunRole | None = None) -> tuple[Run, ...]:
+        """Runs of one arm on one train task, by seed then learning rate."""
+        found = [
+            r for r in self.runs
+            if r.spec.train is not None and (r.spec.model.name, r.spec.train.name, r.spec.arm.name) == (model, train, arm)
+            and role in (None, r.role)
+        ]  # fmt: skip
+        return tuple(sorted(found, key=lambda r: (r.spec.seed, r.spec.lr)))
+
+    def finals(self, model: str, train: str, arm: str) -> tuple[Run, ...]:
+        """The runs that count: final and done."""
+        return tuple(r for r in self.of(model, train, arm, "final") if r.result.status == "done")
+
+    def evaluation(self, run: Run | None, task: str) -> EvalResult | None:
+        """The finished evaluation with at least one score, or None."""
+        found = self.evidence.evals.get((run.key, task)) if run else None
+        return found if found is not None and found.status == "done" and found.scores else None
+
+    def tasks(self, train: str) -> tuple[tuple[str, Role], ...]:
+        return self.evidence.evaluations.get(train, ())
+
+    def panel(self, runs: tuple[Run, ...], task: str) -> Panel | None:
+        """Scores of those runs that have this task, over the items they share, in the first run's order; remembered."""
+        wanted = (tuple(r.key for r in runs), task)
+        if wanted not in self._panels:
+            self._panels[wanted] = self._panel(runs, task)
+        return self._panels[wanted]
+
+    def _panel(self, runs: tuple[Run, ...], task: str) -> Panel | None:
+        found = [(r, e) for r in runs if (e := self.evaluation(r, task)) is not None]
+        if not found:
+            return None
+        by_item = [{s.item: s for s in e.scores} for _, e in found]
+        shared = [item for item in by_item[0] if all(item in scores for scores in by_item[1:])]
+        if not shared:
+            return None
+        values = np.array([[scores[item].value for item in shared] for scores in by_item], dtype=float)
+        clusters = [by_item[0][item].cluster for item in shared]
+        labels = np.array([c or f"item {i}" for c, i in zip(clusters, shared, strict=True)]) if any(clusters) else None
+        return Panel(values, tuple(shared), tuple(r.spec.seed for r, _ in found), labels, found[0][1].metric)
+
+
+def difference(arm: Panel | None, other: Panel | None, against_base: bool) -> Panel | None:
+    """Paired ``arm - other`` (S, N) on shared items; seed with seed, or every seed with the one base run."""
+    if arm is None or other is None:
+        return None
+    place = {item: i for i, item in enumerate(other.items)}
+    mine = [i for i, item in enumerate(arm.items) if item in place]
+    theirs = [place[arm.items[i]] for i in mine]
+    seeds = arm.seeds if against_base else tuple(s for s in arm.seeds if s in other.seeds)
+    if not mine or not seeds:
+        return None
+    ours = arm.values[[arm.seeds.index(s) for s in seeds]][:, mine]  # (S, N)
+    rows = [0] * len(seeds) if against_base else [other.seeds.index(s) for s in seeds]
+    clusters = None if arm.clusters is None else arm.clusters[mine]
+    items = tuple(arm.items[i] for i in mine)
+    return Panel(ours - other.values[rows][:, theirs], items, seeds, clusters, arm.metric)

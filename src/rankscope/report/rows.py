@@ -1,0 +1,223 @@
+"""The rows a report's view is made of: frozen, JSON-ready, no behaviour. Knows nothing about how they are computed or drawn.
+
+Scores are fractions (0.25 = 25 %) or nats per token; the view never rounds. ``None`` means "not there", never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rankscope.records import Contrast, Estimate
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """The score of one arm on one task. ``arm`` is 'base' and ``train`` empty for the untouched model."""
+
+    model: str
+    train: str
+    arm: str
+    rank: int | None
+    task: str
+    role: str
+    metric: str
+    estimate: Estimate | None
+    chance: float | None
+    is_above_chance: bool | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A paired difference of the study's family. ``contrast`` is signed so that positive is better, also for cross-entropy.
+
+    ``is_above_chance`` is about the base on this task; ``is_alarm`` marks a shown drop beyond the stated number of points.
+    """
+
+    model: str
+    train: str
+    task: str
+    role: str
+    metric: str
+    contrast: Contrast
+    is_above_chance: bool | None = None
+    mark: str = ""
+    is_alarm: bool = False
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One arm of one train task: what it learned, what it kept, what it cost."""
+
+    model: str
+    train: str
+    arm: str
+    kind: str
+    rank: int | None
+    lr: float | None
+    gain: Effect | None
+    retention: Estimate | None
+    forgotten: Estimate | None
+    kept: str
+    kept_reason: str
+    ce_rise: Estimate | None
+    ce_effect: Effect | None
+    trainable: int | None
+    seconds: float | None
+    peak_bytes: int | None
+    blob_bytes: int | None
+    num_seeds: int
+    num_seeds_planned: int
+    num_failed: int
+    gain_is_above_chance: bool | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One cell of an arm's transfer matrix; ``effect`` is None where it has not been measured."""
+
+    model: str
+    arm: str
+    train: str
+    task: str
+    role: str
+    effect: Effect | None
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """The base with examples in the prompt; ``lift`` is its paired difference to the base without."""
+
+    task: str
+    shots: int
+    estimate: Estimate
+    lift: Estimate | None
+
+
+@dataclass(frozen=True)
+class BaseRow:
+    """The untouched model on one task."""
+
+    model: str
+    task: str
+    roles: tuple[str, ...]
+    metric: str
+    estimate: Estimate | None
+    chance: float | None
+    is_above_chance: bool | None
+    few_shot: tuple[FewShot, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One learning rate tried at the first seed; the loss is in nats per label token on a split carved from train."""
+
+    model: str
+    train: str
+    arm: str
+    lr: float
+    seed: int
+    status: str
+    validation_loss: float | None
+    validation_se: float | None
+    is_chosen: bool
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Training loss of one run (nats per label token), averaged within at most a few dozen stretches of steps."""
+
+    model: str
+    train: str
+    arm: str
+    lr: float
+    seed: int
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Answers that changed against the base, counted over items and seeds; only for right/wrong scores."""
+
+    model: str
+    train: str
+    arm: str
+    task: str
+    role: str
+    lost: int
+    won: int
+    num_items: int
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as it ended. Numbers are None where the run did not get that far."""
+
+    name: str
+    model: str
+    train: str
+    arm: str
+    role: str
+    seed: int | None
+    lr: float | None
+    status: str
+    stage: str
+    message: str
+    steps: int | None
+    seconds: float | None
+    tokens_per_second: float | None
+    peak_bytes: int | None
+    validation_loss: float | None
+    notes: tuple[str, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run or an evaluation that ended without a result."""
+
+    what: str
+    stage: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measured cost of one part of the study. Seconds are wall clock; ``share`` is of all seconds."""
+
+    part: str
+    num_runs: int
+    seconds: float
+    tokens: int
+    flops: float
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of provenance."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of the glossary, with where the definition comes from."""
+
+    term: str
+    meaning: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one train task's arms showed. ``lead`` is the sentence to quote; ``points`` are labelled details."""
+
+    model: str
+    train: str
+    lead: str
+    points: tuple[tuple[str, str], ...]

@@ -1,0 +1,208 @@
+"""The bookkeeping of a report: runs, learning rates, curves, flips, costs, what is missing. In: an evidence `Index`. Out: rows.
+
+Nothing here needs an interval: these are records of what happened, or counts of it. Knows no statistics and no drawing.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+
+from rankscope.records import Ledger
+from rankscope.report.evidence import Index, Run, difference
+from rankscope.report.rows import Cost, Curve, Fact, Failure, Flips, RunRow, Trial
+
+CURVE_POINTS = 60
+
+
+def blocks(index: Index) -> list[tuple[str, str]]:
+    """All (model, train task) pairs of the study."""
+    return list(product(index.models, index.evidence.train))
+
+
+def trials(index: Index) -> tuple[Trial, ...]:
+    """Every learning rate tried, for arms that tried more than one."""
+    rows = []
+    for (model, train), arm in product(blocks(index), index.tuned_arms):
+        chosen = {r.spec.lr for r in index.of(model, train, arm.name, "final")}
+        tried = index.of(model, train, arm.name, "trial")
+        seeds = {r.spec.seed for r in tried}
+        winners = tuple(r for r in index.of(model, train, arm.name, "final") if r.spec.seed in seeds)
+        for run in sorted((*tried, *winners), key=lambda r: r.spec.lr) if tried else ():
+            result, lr = run.result, run.spec.lr
+            rows.append(Trial(model, train, arm.name, lr, run.spec.seed, result.status, finite(result.validation_loss),
+                              finite(result.validation_se), run.role == "final" and lr in chosen, result.message))  # fmt: skip
+    return tuple(rows)
+
+
+def curves(index: Index) -> tuple[Curve, ...]:
+    """Training loss of the runs that count, averaged into at most `CURVE_POINTS` stretches."""
+    rows = []
+    for (model, train), arm in product(blocks(index), index.tuned_arms):
+        for run in index.of(model, train, arm.name, "final"):
+            points = [(p.step, p.loss) for p in run.result.curve if math.isfinite(p.loss)]
+            if not points:
+                continue
+            stretches = np.array_split(np.array(points), min(CURVE_POINTS, len(points)))
+            steps = tuple(int(part[-1, 0]) for part in stretches)
+            losses = tuple(float(part[:, 1].mean()) for part in stretches)
+            rows.append(Curve(model, train, arm.name, run.spec.lr, run.spec.seed, steps, losses))
+    return tuple(rows)
+
+
+def flips(index: Index) -> tuple[Flips, ...]:
+    """Right before and wrong after, and the reverse, summed over seeds. Only for tasks scored 0 or 1."""
+    rows = []
+    for (model, train), arm in product(blocks(index), index.tuned_arms):
+        for task, role in index.tasks(train):
+            before = index.panel(_some(index.base(model)), task)
+            after = index.panel(index.finals(model, train, arm.name), task)
+            change = difference(after, before, against_base=True)
+            if change is None or not change.higher_is_better:
+                continue
+            lost, won = int((change.values < -0.5).sum()), int((change.values > 0.5).sum())
+            rows.append(Flips(model, train, arm.name, task, role, lost, won, len(change.items), len(change.seeds)))
+    return tuple(rows)
+
+
+def run_rows(index: Index) -> tuple[RunRow, ...]:
+    """Every run, done or failed."""
+    return tuple(_run_row(run) for run in index.runs)
+
+
+def _run_row(run: Run) -> RunRow:
+    spec, result, is_base = run.spec, run.result, run.spec.train is None
+    ledger = result.ledger
+    speed = ledger.tokens / ledger.seconds if ledger.tokens and ledger.seconds else None
+    return RunRow(
+        name=spec.name,
+        model=spec.model.name,
+        train="" if is_base else spec.train.name,
+        arm=spec.arm.name,
+        role=run.role,
+        seed=None if is_base else spec.seed,
+        lr=None if is_base else spec.lr,
+        status=result.status,
+        stage=result.stage,
+        message=result.message,
+        steps=result.steps or None,
+        seconds=ledger.seconds or None,
+        tokens_per_second=speed,
+        peak_bytes=ledger.peak_bytes or None,
+        validation_loss=finite(result.validation_loss),
+        notes=result.notes,
+        key=run.key,
+    )
+
+
+def failures(index: Index) -> tuple[Failure, ...]:
+    """Runs and evaluations that failed, with where and why."""
+    rows = [
+        Failure(f"{r.spec.name} ({r.role})", r.result.stage, r.result.message or "no message")
+        for r in index.runs if r.result.status == "failed"
+    ]  # fmt: skip
+    names = {r.key: r.spec.name for r in index.runs}
+    for (run_key, task), found in index.evidence.evals.items():
+        if found.status == "failed":
+            rows.append(Failure(f"{names.get(run_key, run_key)} on {task}", "evaluate", found.message or "no message"))
+        elif not found.scores:
+            rows.append(Failure(f"{names.get(run_key, run_key)} on {task}", "evaluate", "ended without any scores"))
+    return tuple(rows)
+
+
+def missing(index: Index) -> tuple[str, ...]:
+    """What the study declares and does not have yet, in sentences. Failed work is not repeated here."""
+    evidence, lines = index.evidence, []
+    if not index.models:
+        return ("No run has started: there is nothing to show yet.",)
+    for model in index.models:
+        if not any(r.spec.train is None and r.spec.model.name == model for r in index.runs):
+            lines.append(f"The untouched base of {model} has not been scored: no difference can be shown.")
+    for (model, train), arm in product(blocks(index), index.tuned_arms):
+        have = {r.spec.seed for r in index.of(model, train, arm.name, "final")}
+        left = [s for s in evidence.seeds if s not in have]
+        if left and not have and (tried := index.of(model, train, arm.name, "trial")):
+            failed = all(r.result.status == "failed" for r in tried)
+            state = "every learning rate tried so far failed" if failed else "no learning rate chosen yet"
+            lines.append(f"{model}, {train}, {arm.name}: {state}; no run counts.")
+        elif left:
+            lines.append(f"{model}, {train}, {arm.name}: {_seeds(left)} not run yet.")
+    return (*lines, *_missing_evaluations(index))
+
+
+def _missing_evaluations(index: Index) -> list[str]:
+    lines = []
+    for run in index.runs:
+        if run.result.status != "done" or run.role != "final":
+            continue
+        trains = index.evidence.train if run.spec.train is None else (run.spec.train.name,)
+        wanted = dict.fromkeys(task for train in trains for task, _ in index.tasks(train))
+        if left := [task for task in wanted if (run.key, task) not in index.evidence.evals]:
+            lines.append(f"{run.spec.name}: not evaluated yet on {', '.join(left)}.")
+    return lines
+
+
+def costs(index: Index) -> tuple[Cost, ...]:
+    """Measured cost by part. Tuning counts the trials that lost: the winner is a run the study needs anyway."""
+    parts = {
+        "Training the runs that count": [r.result.ledger for r in index.runs if r.role == "final" and r.spec.train],
+        "Tuning learning rates (trials not chosen)": [r.result.ledger for r in index.runs if r.role == "trial"],
+        "Evaluation": [e.ledger for e in index.evidence.evals.values()],
+    }
+    total = sum(ledger.seconds for ledgers in parts.values() for ledger in ledgers)
+    everything = [ledger for ledgers in parts.values() for ledger in ledgers]
+    return tuple(_cost(name, ledgers, total) for name, ledgers in {**parts, "Total": everything}.items())
+
+
+def _cost(name: str, ledgers: list[Ledger], total: float) -> Cost:
+    seconds = sum(ledger.seconds for ledger in ledgers)
+    return Cost(name, len(ledgers), seconds, sum(ledger.tokens for ledger in ledgers),
+                sum(ledger.flops for ledger in ledgers), seconds / total if total else None)  # fmt: skip
+
+
+def provenance(index: Index) -> tuple[Fact, ...]:
+    """Where the numbers come from: model, data and software. Flat, in reading order."""
+    models = {r.spec.model.name: r.spec.model for r in index.runs} | {m.name: m for m in index.evidence.models}
+    facts = []
+    for model in models.values():
+        origin = f"{model.id}, revision {model.revision or 'not given'}, {model.dtype}, key {model.key or 'not recorded'}"
+        facts.append(Fact(f"Model {model.name}", origin))
+    for ref in {r.spec.train.name: r.spec.train for r in index.runs if r.spec.train}.values():
+        limit = "all rows" if ref.limit is None else f"first {ref.limit} rows"
+        facts.append(Fact(f"Train task {ref.name}", f"{ref.task}, {limit}, data key {ref.data_key or 'not recorded'}"))
+    task_keys: dict[str, set[str]] = {}
+    for (_, task), found in index.evidence.evals.items():
+        task_keys.setdefault(task, set()).add(found.task_key)
+    facts += [Fact(f"Evaluation {task}", f"task key {', '.join(sorted(keys))}") for task, keys in sorted(task_keys.items())]
+    facts.append(Fact("Seeds", ", ".join(map(str, index.evidence.seeds)) or "none"))
+    recipes = {r.spec.recipe for r in index.runs if r.spec.recipe}
+    for recipe in recipes:
+        shown = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
+        facts.append(Fact("Recipe (all arms)", ", ".join(f"{k} {v}" for k, v in shown.items() if v is not None)))
+    return tuple(facts + _environment(index.evidence.environment))
+
+
+def _environment(environment: dict, prefix: str = "") -> list[Fact]:
+    facts = []
+    for name, value in environment.items():
+        label = f"{prefix}{str(name).replace('_', ' ')}"
+        if isinstance(value, dict):
+            facts += _environment(value, f"{label}: ")
+        else:
+            facts.append(Fact(label[:1].upper() + label[1:], "not installed" if value is None else str(value)))
+    return facts
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or None where it is missing, infinite or not a number."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _some(run: Run | None) -> tuple[Run, ...]:
+    return (run,) if run else ()
+
+
+def _seeds(seeds: list[int]) -> str:
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds))

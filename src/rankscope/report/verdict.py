@@ -1,0 +1,188 @@
+"""What the numbers allow to be said, in sentences. In: the view's rows of one train task. Out: a `Verdict`.
+
+Words follow simultaneous intervals only. What was not shown is called that: an arm is never said to have kept something
+because no loss was found. Knows no records of runs, no HTML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rankscope.report import wording as w
+from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
+
+SHOWN, LOST, OPEN, NO_DATA = "shown", "lost", "not shown", "no data"
+KEPT_WORDS = {SHOWN: "shown retained", LOST: "forgot", OPEN: "not shown to be retained", NO_DATA: "not measured"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows that one verdict is about: one model, one train task."""
+
+    model: str
+    train: str
+    headlines: tuple[Headline, ...]
+    effects: tuple[Effect, ...]
+    base: tuple[BaseRow, ...]
+    margin: float
+
+    @property
+    def in_domain(self) -> Effect | None:
+        return next((h.gain for h in self.headlines if h.gain), None)
+
+    def against_full(self, arm: str) -> Effect | None:
+        """The arm's in-domain difference to full SFT, on the task the gain is about."""
+        task = self.in_domain.task if self.in_domain else None
+        fulls = {h.arm for h in self.headlines if h.kind == "full"}
+        return next((e for e in self.effects if e.contrast.arm == arm and e.contrast.other in fulls and e.task == task), None)
+
+
+def judge(block: Block) -> Verdict:
+    """The sentence to quote for one train task, and the labelled details behind it."""
+    if block.in_domain is None:
+        lead = f"Trained on {block.train}: nothing can be said yet, because no arm has both a finished run and a scored base."
+        return Verdict(block.model, block.train, lead, tuple(_gaps(block)))
+    points = [*_learned(block), *_kept(block), *_alarms(block), *_open(block), *_format(block), *_left_out(block), *_gaps(block)]
+    return Verdict(block.model, block.train, _lead(block), tuple(points))
+
+
+def _lead(block: Block) -> str:
+    ranked = [h for h in block.headlines if h.kind == "lora" and h.gain]
+    full = next((h for h in block.headlines if h.kind == "full" and h.gain), None)
+    enough, reason = _enough(block, ranked, full)
+    text = f"Trained on {block.train}: {reason}"
+    if enough:
+        kept = [h for h in enough if h.kept == SHOWN]
+        if len(kept) == len(enough):
+            text += ", and retention is shown within the margin" + (" for each of them" if len(enough) > 1 else "")
+        elif kept:
+            text += f", and of these retention is shown within the margin for {_ranks(kept)}"
+        elif all(h.kept == LOST for h in enough):
+            text += ", but " + ("each of them" if len(enough) > 1 else "it") + " forgot"
+        else:
+            text += ", but " + ("none of them" if len(enough) > 1 else "it") + _not(len(enough)) + " shown to be retained"
+    return f"{text}.{_scope(block)}"
+
+
+def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tuple[list[Headline], str]:
+    """The ranks shown to be enough, and the clause that says so."""
+    margin = f"{w.plain_number(block.margin, block.in_domain.metric)} {w.unit(block.in_domain.metric)}"
+    learned = [h for h in ranked if _word(h.gain) == "better"]
+    if not ranked:
+        return [], "no LoRA run has finished, so no rank can be judged"
+    if full is None:
+        if not learned:
+            return [], "no rank is shown to have learned anything"
+        return learned, f"{_ranks(learned)} learned; there is no full SFT to say whether that is enough"
+    if _word(full.gain) != "better":
+        which = f"; {_ranks(learned)} did" if learned else ", and neither is any rank"
+        return [], f"full SFT is not shown to have learned, so it can't serve as the yardstick{which}"
+    words = {h.arm: _word(block.against_full(h.arm)) for h in ranked}
+    enough = [h for h in learned if words[h.arm] in ("equivalent", "better")]
+    open_ranks = [h for h in ranked if words[h.arm] == "undecided"]
+    if enough:
+        text = f"rank {enough[0].rank} is the lowest rank shown to learn as much as full SFT (to within {margin}, or more)"
+        if len(enough) > 1:
+            text = f"{_ranks(enough)} are shown to learn as much as full SFT (to within {margin}, or more)"
+        return enough, text
+    if open_ranks:
+        return [], f"no rank is shown to be within {margin} of full SFT; {_ranks(open_ranks)} can't be ruled out either"
+    return [], f"{_ranks(ranked)} learned less than full SFT"
+
+
+def _learned(block: Block) -> list[tuple[str, str]]:
+    metric = block.in_domain.metric
+    groups = {"better": "learned", "equivalent": "no change beyond the margin", "worse": "got worse", "undecided": "not decided"}
+    parts = []
+    for word, title in groups.items():
+        arms = [h for h in block.headlines if h.gain and _word(h.gain) == word]
+        if arms:
+            parts.append(f"{title}: " + ", ".join(f"{h.arm} {w.signed(h.gain.contrast.estimate.value, metric)}" for h in arms))
+    return [("Learned", f"{_upper('; '.join(parts))} ({w.unit(metric)} on {block.in_domain.task}, against the base).")]
+
+
+def _kept(block: Block) -> list[tuple[str, str]]:
+    parts = []
+    for state in (SHOWN, LOST, OPEN, NO_DATA):
+        arms = [h.arm for h in block.headlines if h.kept == state and h.gain]
+        if arms:
+            parts.append(f"{KEPT_WORDS[state]}: {w.listing(arms)}")
+    return [("Kept", _upper("; ".join(parts)) + ".")] if parts else []
+
+
+def _alarms(block: Block) -> list[tuple[str, str]]:
+    hits = [e for e in block.effects if e.is_alarm]
+    lines = [f"{e.contrast.arm} {w.amount(e.contrast.estimate.value, e.metric)} on {e.task}" for e in hits]
+    return [("Alarm", f"Shown drops beyond 10 points: {'; '.join(lines)}.")] if lines else []
+
+
+def _open(block: Block) -> list[tuple[str, str]]:
+    open_effects = [e for e in block.effects if e.contrast.verdict == "undecided"]
+    key = [e for e in open_effects if e.role == "in_domain"]
+    if not open_effects:
+        return []
+    named = [
+        f"{e.contrast.arm} against {e.contrast.other} on {e.task} ({w.change(e.contrast.estimate, e.metric)}; "
+        f"the study could see {w.plain_number(e.contrast.detectable, e.metric)} {w.unit(e.metric)})" for e in key[:3]
+    ]  # fmt: skip
+    text = f"{len(open_effects)} of {len(block.effects)} comparisons"
+    if named:
+        text += f", in domain: {'; '.join(named)}" + (f" and {len(key) - 3} more" if len(key) > 3 else "")
+    return [("Not decided", f"{text}. More items or seeds would narrow them.")]
+
+
+def _format(block: Block) -> list[tuple[str, str]]:
+    """How much a prompt with examples already gives: that part of a gain may be format, not knowledge."""
+    for row in block.base:
+        for shot in row.few_shot:
+            if row.task == block.in_domain.task and shot.lift is not None:
+                lift = w.change(shot.lift, row.metric)
+                rise = "so part of the gain may be format" if shot.lift.low > 0 else "so format alone does not explain a gain"
+                if shot.lift.low <= 0 <= shot.lift.high:
+                    rise = "which does not show an effect of format"
+                text = f"{shot.shots} examples in the prompt, without training, change the base by {lift} {w.unit(row.metric)}"
+                return [("Format", f"{text}, {rise}.")]
+    return []
+
+
+def _left_out(block: Block) -> list[tuple[str, str]]:
+    names = [r.task for r in block.base if "retention" in r.roles and r.is_above_chance is False]
+    if not names:
+        return []
+    verb = "is" if len(names) == 1 else "are"
+    return [("At chance", f"The base is not shown above chance on {w.listing(names)}, which {verb} left out of pooled retention.")]
+
+
+def _gaps(block: Block) -> list[tuple[str, str]]:
+    lines = []
+    for h in block.headlines:
+        if h.num_failed:
+            lines.append(f"{h.arm}: {w.plural(h.num_failed, 'run')} failed and {'is' if h.num_failed == 1 else 'are'} in no mean")
+        elif h.num_seeds < h.num_seeds_planned:
+            lines.append(f"{h.arm}: {h.num_seeds} of {w.plural(h.num_seeds_planned, 'seed')} finished")
+    return [("Missing", "; ".join(lines) + ".")] if lines else []
+
+
+def _scope(block: Block) -> str:
+    gains = [h for h in block.headlines if h.gain]
+    single = [h for h in gains if h.gain.contrast.estimate.num_seeds == 1]
+    if len(single) == len(gains):
+        return " All of it speaks for this seed only."
+    return f" What is said of {w.listing([h.arm for h in single])} speaks for this seed only." if single else ""
+
+
+def _ranks(headlines: list[Headline]) -> str:
+    ranks = sorted({h.rank for h in headlines if h.rank is not None})
+    return ("rank " if len(ranks) == 1 else "ranks ") + w.listing([str(r) for r in ranks])
+
+
+def _word(effect: Effect | None) -> str:
+    return effect.contrast.verdict if effect else "missing"
+
+
+def _not(number: int) -> str:
+    return " is" if number > 1 else " is not"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

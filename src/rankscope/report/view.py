@@ -1,0 +1,137 @@
+"""Every number the report shows, as plain data. In: `Evidence`. Out: a `View`, JSON-ready. No HTML, no drawing, no rounding.
+
+``build`` works on unfinished studies too: what is not there is listed in ``missing`` and is None in its row, never zero.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from rankscope.provenance import plain
+from rankscope.records import Arm
+from rankscope.report import effects as fx
+from rankscope.report import tables
+from rankscope.report.evidence import Evidence, Index
+from rankscope.report.methods import METHODS
+from rankscope.report.rows import (
+    BaseRow,
+    Cost,
+    Curve,
+    Effect,
+    Fact,
+    Failure,
+    Flips,
+    Headline,
+    Method,
+    RunRow,
+    ScoreRow,
+    Transfer,
+    Trial,
+    Verdict,
+)
+from rankscope.report.verdict import Block, judge
+
+__all__ = ["Evidence", "View", "build"]
+
+
+@dataclass(frozen=True)
+class View:
+    """A report as data; the rows are described in `rankscope.report.rows`. ``verdict`` is the lead sentences of all verdicts."""
+
+    name: str
+    title: str
+    verdict: str
+    verdicts: tuple[Verdict, ...]
+    models: tuple[str, ...]
+    train: tuple[str, ...]
+    seeds: tuple[int, ...]
+    margin: float
+    arms: tuple[Arm, ...]
+    evaluations: dict[str, tuple[tuple[str, str], ...]]
+    headlines: tuple[Headline, ...]
+    scores: tuple[ScoreRow, ...]
+    effects: tuple[Effect, ...]
+    transfer: tuple[Transfer, ...]
+    base: tuple[BaseRow, ...]
+    trials: tuple[Trial, ...]
+    curves: tuple[Curve, ...]
+    flips: tuple[Flips, ...]
+    runs: tuple[RunRow, ...]
+    failures: tuple[Failure, ...]
+    missing: tuple[str, ...]
+    costs: tuple[Cost, ...]
+    provenance: tuple[Fact, ...]
+    notes: tuple[str, ...]
+    methods: tuple[Method, ...]
+
+    @property
+    def blocks(self) -> tuple[tuple[str, str], ...]:
+        """(model, train task) pairs, in reading order."""
+        return tuple((model, train) for model in self.models for train in self.train)
+
+    def tasks_of(self, train: str) -> tuple[str, ...]:
+        """Tasks that the arms of a train task are judged on: in domain, then cross-domain, then retention."""
+        order = ("in_domain", "cross_domain", "retention")
+        return tuple(task for task, _ in sorted(self.evaluations.get(train, ()), key=lambda pair: order.index(pair[1])))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON-ready data; a number that is not finite becomes None."""
+        return _finite(plain(self))
+
+
+def build(evidence: Evidence) -> View:
+    """Compute the view. Deterministic: the same evidence gives the same view."""
+    index = Index(evidence)
+    base = fx.base_rows(index)
+    effects = fx.family(index, base)
+    headlines = fx.headlines(index, effects, base)
+    verdicts = tuple(
+        judge(Block(
+            model, train,
+            tuple(h for h in headlines if (h.model, h.train) == (model, train)),
+            tuple(e for e in effects if (e.model, e.train) == (model, train)),
+            tuple(b for b in base if b.model == model),
+            evidence.margin,
+        ))
+        for model, train in tables.blocks(index)
+    )  # fmt: skip
+    missing = tables.missing(index)
+    return View(
+        name=evidence.name,
+        title=evidence.title or evidence.name,
+        verdict=" ".join(v.lead for v in verdicts) or missing[0],
+        verdicts=verdicts,
+        models=index.models,
+        train=evidence.train,
+        seeds=evidence.seeds,
+        margin=evidence.margin,
+        arms=evidence.arms,
+        evaluations=evidence.evaluations,
+        headlines=headlines,
+        scores=fx.scores(index, base),
+        effects=effects,
+        transfer=fx.transfers(index, effects),
+        base=base,
+        trials=tables.trials(index),
+        curves=tables.curves(index),
+        flips=tables.flips(index),
+        runs=tables.run_rows(index),
+        failures=tables.failures(index),
+        missing=missing,
+        costs=tables.costs(index),
+        provenance=tables.provenance(index),
+        notes=evidence.notes,
+        methods=METHODS,
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,135 @@
+"""How numbers are written, once for every format. In: numbers in the units of the records. Out: short text.
+
+A minus is a real minus sign, what is not there is an en dash, and an interval is in square brackets.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rankscope.records import Contrast, Estimate
+
+NOTHING = "–"
+VERDICTS = {"better": "better", "worse": "worse", "equivalent": "within the margin", "undecided": "undecided"}
+
+
+def is_nats(metric: str) -> bool:
+    return metric == "cross_entropy"
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference: points with one decimal for scores (0.031 -> '+3.1'), nats with three."""
+    return _minus(f"{value:+.3f}" if is_nats(metric) else f"{100 * value:+.1f}")
+
+
+def plain_number(value: float, metric: str) -> str:
+    """A score: per cent with one decimal, or nats with three."""
+    return _minus(f"{value:.3f}" if is_nats(metric) else f"{100 * value:.1f}")
+
+
+def unit(metric: str) -> str:
+    return "nats" if is_nats(metric) else "points"
+
+
+def amount(value: float, metric: str) -> str:
+    """A signed difference with its unit: '+3.1 points'."""
+    return f"{signed(value, metric)} {unit(metric)}"
+
+
+def score(estimate: Estimate | None, metric: str) -> str:
+    """'43.2 [40.1, 46.3]', in per cent or nats."""
+    return NOTHING if estimate is None else _spread(estimate, lambda v: plain_number(v, metric))
+
+
+def change(estimate: Estimate | None, metric: str) -> str:
+    """'+3.1 [+1.0, +5.2]', in points or nats."""
+    return NOTHING if estimate is None else _spread(estimate, lambda v: signed(v, metric))
+
+
+def percent(estimate: Estimate | None) -> str:
+    """A ratio as per cent with its interval, unsigned."""
+    return NOTHING if estimate is None else _spread(estimate, lambda v: _minus(f"{100 * v:.0f}"))
+
+
+def simultaneous(contrast: Contrast, metric: str) -> str:
+    return f"[{_or_unknown(contrast.low, metric)}, {_or_unknown(contrast.high, metric)}]"
+
+
+def sample(estimate: Estimate | None) -> str:
+    """'1,319 items × 3 seeds', or what the interval speaks for when that is less."""
+    if estimate is None:
+        return NOTHING
+    items = f"{estimate.num_items:,} items"
+    if estimate.scope == "items":
+        return items
+    return f"{items} × {plural(estimate.num_seeds, 'seed')}"
+
+
+def verdict(contrast: Contrast, metric: str) -> str:
+    """The verdict word; beside every 'undecided' the effect that this study would have seen."""
+    word = VERDICTS[contrast.verdict]
+    if contrast.verdict == "undecided" and math.isfinite(contrast.detectable):
+        return f"{word} (could see {plain_number(contrast.detectable, metric)})"
+    return word
+
+
+def number_bytes(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    for name, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {name}" if value < 999.5 * size else f"{value / size:,.0f} {name}"
+    return f"{value:.0f} B"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    if seconds < 99.5:
+        return f"{seconds:.3g} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def count(value: float | None) -> str:
+    """A count in full below 10,000, else with k, M or B."""
+    if value is None:
+        return NOTHING
+    for name, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 10 * size or (name != "k" and value >= size):
+            return f"{value / size:.3g} {name}"
+    return f"{value:,.0f}"
+
+
+def learning_rate(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3g}"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listing(words: list[str] | tuple[str, ...]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    words = list(words)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else "none"
+
+
+def _spread(estimate: Estimate, write) -> str:
+    if not math.isfinite(estimate.value):
+        return NOTHING
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return f"{write(estimate.value)} [no interval]"
+    return f"{write(estimate.value)} [{write(estimate.low)}, {write(estimate.high)}]"
+
+
+def _or_unknown(value: float, metric: str) -> str:
+    return signed(value, metric) if math.isfinite(value) else "?"
+
+
+def _minus(text: str) -> str:
+    bare = text.lstrip("+-")
+    if float(bare) == 0:  # a rounded zero has no sign
+        return bare
+    return text.replace("-", "\N{MINUS SIGN}")
