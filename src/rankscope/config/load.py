@@ -65,7 +65,7 @@ def _validated(
     original = copy.deepcopy(document) if overrides else document
     changes = [_override(document, text) for text in overrides]
     document.setdefault("name", name)
-    context = {"folder": folder, "tasks": frozenset(plugins.names("tasks"))}
+    context = {"folder": folder, "tasks": plugins.names("tasks")}
     try:
         return StudyConfig.model_validate(document, context=context)
     except ValidationError as error:

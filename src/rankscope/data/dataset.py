@@ -96,8 +96,12 @@ def locate(source: Source, split: str, data_dir: str | Path | None = None) -> Pa
     if not mirror:
         return None
     if not Path(mirror).expanduser().is_dir():
-        raise DataError("no such folder of data", got=str(mirror), where="data_dir" if data_dir else VARIABLE,
-                        hint="Name a folder that holds <dataset>/<split>.jsonl, or leave it out to use the hub")  # fmt: skip
+        raise DataError(
+            "no such folder of data",
+            got=str(mirror),
+            where="data_dir" if data_dir else VARIABLE,
+            hint="Name a folder that holds <dataset>/<split>.jsonl, or leave it out to use the hub",
+        )
     path = Path(mirror).expanduser() / source.folder / f"{split}.jsonl"
     return path if path.is_file() else None
 
@@ -151,8 +155,9 @@ def _from_hub(source: Source, split: str, hub_split: str) -> Rows:
     try:
         loaded = datasets.load_dataset(source.hub_id, source.config, split=hub_split, revision=source.revision)
     # OSError covers no connection, no such dataset and the hub's HTTP errors; ValueError an unknown config or split
-    # and an empty offline cache; RuntimeError a dataset that would need to run its own script.
-    except (OSError, ValueError, RuntimeError) as error:
+    # and an empty offline cache; RuntimeError a dataset that would need to run its own script; DatasetsError files that
+    # don't fit together.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"can't get {source.title}, split {hub_split!r}, from the hub: {reason}",
                         hint=_mirror_hint(source, split) + ", or go online once") from error  # fmt: skip
@@ -169,7 +174,7 @@ def _hub_key(source: Source, hub_split: str) -> str:
 def _nowhere(source: Source, split: str) -> DataError:
     if source.bundled:
         return DataError(f"the bundled rows {source.folder}/{split}.jsonl are missing", hint="Install rankscope anew")
-    return DataError(f"{source.folder}/{split}.jsonl is in no mirror and not on the hub", hint=_mirror_hint(source, split))
+    return DataError(f"{source.folder}/{split}.jsonl is in no mirror", hint=_mirror_hint(source, split))
 
 
 def _mirror_hint(source: Source, split: str) -> str:

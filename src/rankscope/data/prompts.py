@@ -1,8 +1,8 @@
 """How questions become prompts. In: plain texts. Out: plain texts. Knows nothing about datasets, tasks or tokenizers.
 
-Three formats: *cloze* (``Question: ...\\nAnswer:``, and the text of each option is scored as a continuation), *letters*
-(the options are listed and a letter is scored), and *few-shot* (worked examples in front of either). A prompt never ends
-in a space: the space belongs to the continuation, because tokenizers join it with the word after it.
+Three formats: *cloze* (``Question: ...`` and ``Answer:``, and the text of each option is scored as a continuation),
+*letters* (the options are listed and a letter is scored), and *few-shot* (worked examples in front of either). A prompt
+never ends in a space: the space belongs to the continuation, because tokenizers join it with the word after it.
 
 Cloze and letters are the two multiple-choice formats of Robinson et al., "Leveraging Large Language Models for Multiple
 Choice Question Answering" (2210.12353); the letters format with its header is that of Hendrycks et al. (2009.03300).

@@ -23,7 +23,8 @@ TALL, SHORT = 300, 210
 
 @dataclass(frozen=True)
 class Chart:
-    """One drawing. ``section`` is the page section it belongs to; ``size`` is 'wide' (a full row), 'half' or 'small'."""
+    """One drawing. ``section`` is the page section it belongs to; ``size`` is 'half' or 'small' of a row;
+    ``block`` is the (model, train task) it is about, if it is about one."""
 
     id: str
     section: str
@@ -32,6 +33,7 @@ class Chart:
     alt: str
     spec: dict[str, Any]
     size: str = "half"
+    block: tuple[str, str] = ("", "")
 
 
 def charts(view: View) -> tuple[Chart, ...]:
@@ -60,8 +62,9 @@ def _frontier(view: View) -> list[Chart]:
         axis = "Points forgotten, pooled over retention tasks" if metric == "accuracy" else "CE rise on neutral text, nats"
         spec = _frontier_spec(view, points, f"{axis}  (right is worse)", f"Gain, {w.unit(rows[0].gain.metric)}")
         said = "; ".join(f"{p['arm']}: gain {p['gain_text']}, forgotten {p['loss_text']}" for p in points)
-        caption = "Up is more learned, left is less forgotten. Bars are ordinary 95 % intervals; verdicts are in the table."
-        found.append(Chart(f"frontier-{i}", "headline", f"Gain and forgetting: {_title(view, model, train)}", caption, said, spec))
+        caption = "Up: learned more. Left: forgot less. Bars: ordinary 95 % intervals."
+        found.append(Chart(f"frontier-{i}", "verdict", f"Gain and forgetting, {_title(view, model, train)}", caption, said, spec,
+                           block=(model, train)))  # fmt: skip
     return found
 
 
@@ -94,7 +97,7 @@ def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=["lora", "full"], range=["circle", "square"]), legend=None)
     marks = data.mark_point(filled=True, size=130, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
     labels = data.mark_text(align="left", dx=9, dy=-9, fontSize=12.5, fontWeight=600, color=INK).encode(x=x, y=y, text="arm:N")
-    return _finish(alt.layer(*zero, *bars, marks, labels), TALL + 40)
+    return _finish(alt.layer(*zero, *bars, marks, labels), TALL - 85)
 
 
 def _rank_curves(view: View) -> list[Chart]:
@@ -109,7 +112,7 @@ def _rank_curves(view: View) -> list[Chart]:
             flag = ", base not above chance" if any(s.is_above_chance is False for s in rows) else ""
             said = "; ".join(f"{s.arm} {w.score(s.estimate, s.metric)}" for s in (*refs, *ranked))
             chart = Chart(f"rank-{i}-{j}", "ranks", f"{task} ({ranked[0].role.replace('_', '-')}{flag})",
-                          f"{_title(view, model, train)}; bars and bands are ordinary 95 % intervals.", said,
+                          f"{_upper(_title(view, model, train))}. Bars and bands: ordinary 95 % intervals.", said,
                           _rank_spec(view, ranked, refs), "small")  # fmt: skip
             found.append(chart)
     return found
@@ -120,8 +123,9 @@ def _rank_spec(view: View, ranked: list[ScoreRow], refs: list[ScoreRow]) -> dict
     scale = alt.Scale(zero=False, nice=True)
     title = "Cross-entropy, nats (lower is better)" if w.is_nats(metric) else "Score, %"
     ranks = sorted({s.rank for s in ranked})
+    pad = max((ranks[-1] / ranks[0]) ** 0.2, 1.5)  # room for the labels of the reference lines
     log_axis = alt.X("rank:Q", title="LoRA rank (log scale)", axis=alt.Axis(values=ranks, grid=False, format="d"),
-                     scale=alt.Scale(type="log", base=2, domain=[ranks[0] / 1.35, ranks[-1] * 1.35], nice=False))  # fmt: skip
+                     scale=alt.Scale(type="log", base=2, domain=[ranks[0] / pad, ranks[-1] * pad], nice=False))  # fmt: skip
     layers = []
     for ref in refs:
         values, is_base = [_score(ref)], ref.arm == "base"
@@ -203,14 +207,13 @@ def _rates(view: View) -> list[Chart]:
         x = alt.X("lr:Q", title="Learning rate (log scale)", scale=alt.Scale(type="log"), axis=alt.Axis(format=".0e", tickCount=4))
         y = alt.Y("loss:Q", title="Validation loss, nats", scale=alt.Scale(zero=False))
         tooltip = [alt.Tooltip("arm:N"), alt.Tooltip("lr:Q", format=".3g"), alt.Tooltip("loss:Q", format=".4f"), "chosen:N"]
-        point = data.mark_point(size=110, strokeWidth=2).encode(
-            x=x, y=y, color=colour, tooltip=tooltip,
-            fillOpacity=alt.condition("datum.chosen", alt.value(1), alt.value(0)), fill=alt.Fill("arm:N", scale=_palette(view), legend=None),
-        )  # fmt: skip
+        hollow = data.mark_point(size=110, strokeWidth=2).encode(x=x, y=y, color=colour, tooltip=tooltip)
+        chosen = data.transform_filter("datum.chosen").mark_point(size=110, filled=True, opacity=1)
         layers = (data.mark_line(strokeWidth=1.5, opacity=0.7).encode(x=x, y=y, color=colour),
-                  data.mark_rule(opacity=0.7).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour), point)  # fmt: skip
+                  data.mark_rule(opacity=0.7).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour), hollow,
+                  chosen.encode(x=x, y=y, color=colour, tooltip=tooltip))  # fmt: skip
         said = "; ".join(f"{t.arm} at {t.lr:g}: {t.validation_loss:.4f}{' (chosen)' if t.is_chosen else ''}" for t in rows)
-        found.append(Chart(f"rates-{i}", "rates", _title(view, model, train), "Filled: the rate chosen. Bars: one standard error.",
+        found.append(Chart(f"rates-{i}", "rates", _upper(_title(view, model, train)), "Filled: the rate chosen. Bars: one standard error.",
                            said, _finish(alt.layer(*layers), TALL - 40)))  # fmt: skip
     return found
 
@@ -230,7 +233,7 @@ def _losses(view: View) -> list[Chart]:
             tooltip=[alt.Tooltip("run:N"), alt.Tooltip("step:Q"), alt.Tooltip("loss:Q", format=".3f")],
         )  # fmt: skip
         said = "; ".join(f"{c.arm}, seed {c.seed}: from {c.losses[0]:.3f} to {c.losses[-1]:.3f}" for c in rows)
-        found.append(Chart(f"loss-{i}", "curves", _title(view, model, train), "One line per seed, averaged over stretches of steps.",
+        found.append(Chart(f"loss-{i}", "curves", _upper(_title(view, model, train)), "One line per seed, averaged over stretches of steps.",
                            said, _finish(line, TALL - 40)))  # fmt: skip
     return found
 
@@ -248,6 +251,10 @@ def _colour(view: View, legend: Any = alt.Undefined) -> alt.Color:
 
 def _title(view: View, model: str, train: str) -> str:
     return f"trained on {train}" if len(view.models) == 1 else f"{model} trained on {train}"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _scale(metric: str) -> float:

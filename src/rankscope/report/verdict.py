@@ -92,13 +92,13 @@ def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tupl
 
 def _learned(block: Block) -> list[tuple[str, str]]:
     metric = block.in_domain.metric
-    groups = {"better": "learned", "equivalent": "no change beyond the margin", "worse": "got worse", "undecided": "not decided"}
+    groups = {"better": "", "equivalent": "no change beyond the margin", "worse": "got worse", "undecided": "not decided"}
     parts = []
     for word, title in groups.items():
         arms = [h for h in block.headlines if h.gain and _word(h.gain) == word]
         if arms:
-            parts.append(f"{title}: " + ", ".join(f"{h.arm} {w.signed(h.gain.contrast.estimate.value, metric)}" for h in arms))
-    return [("Learned", f"{_upper('; '.join(parts))} ({w.unit(metric)} on {block.in_domain.task}, against the base).")]
+            parts.append((f"{title}: " if title else "") + ", ".join(f"{h.arm} {w.signed(h.gain.contrast.estimate.value, metric)}" for h in arms))
+    return [("Learned", f"{'; '.join(parts)} ({w.unit(metric)} on {block.in_domain.task}, against the base).")]
 
 
 def _kept(block: Block) -> list[tuple[str, str]]:

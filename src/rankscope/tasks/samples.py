@@ -13,6 +13,8 @@ from typing import Any
 from rankscope.data import prompts
 from rankscope.errors import DataError
 
+_ANSWER_HINT = "Write an index from 0, the text of a choice, or its letter"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -83,14 +85,16 @@ def plain_sample(row: Mapping[str, Any], form: str) -> Sample:
     ``Answer:`` are put under it. Raises DataError for a row that doesn't have what ``form`` needs.
     """
     prompt = _text(row, "prompt").rstrip()
-    subject, cluster = str(row.get("subject") or ""), str(row.get("cluster") or "")
+    id, subject, cluster = _plain_id(row, prompt), str(row.get("subject") or ""), str(row.get("cluster") or "")
     if form == "generate":
         completion = _text(row, "completion")
         target = completion.rstrip() if completion[:1].isspace() else prompts.continuation(completion)
-        return Sample(_plain_id(row, prompt), prompt, target, subject=subject, cluster=cluster)
+        return Sample(id, prompt, target, subject=subject, cluster=cluster)
     options = row.get("choices")
     if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
-        raise DataError("'choices' must be a list of texts", got=options, hint="Or give the row a 'completion' instead")
+        raise DataError(
+            "'choices' must be a list of texts", got=options, hint="Or give every row a 'completion' instead"
+        )
     answer = _index(row.get("answer"), options)
     _check_choices(options, answer)
     if form == "letters":
@@ -98,7 +102,7 @@ def plain_sample(row: Mapping[str, Any], form: str) -> Sample:
         prompt, choices = listed.prompt, listed.choices
     else:
         choices = tuple(prompts.continuation(option) for option in options)
-    return Sample(_plain_id(row, _text(row, "prompt").rstrip()), prompt, choices[answer], choices, answer, subject, cluster)
+    return Sample(id, prompt, choices[answer], choices, answer, subject, cluster)
 
 
 def text_sample(row: Mapping[str, Any]) -> Sample:
@@ -127,7 +131,7 @@ def _plain_id(row: Mapping[str, Any], prompt: str) -> str:
 def _index(answer: Any, options: Sequence[str]) -> int:
     """Index, text of the choice, or letter; the text is tried first because a choice may itself be a letter."""
     if answer is None:
-        raise DataError("a row with 'choices' needs an 'answer'", hint="An index from 0, a choice's text, or its letter")
+        raise DataError("a row with 'choices' needs an 'answer'", hint=_ANSWER_HINT)
     if isinstance(answer, int) and not isinstance(answer, bool):
         return answer
     if isinstance(answer, str):
@@ -136,7 +140,7 @@ def _index(answer: Any, options: Sequence[str]) -> int:
             return texts.index(answer.strip())
         if len(answer.strip()) == 1 and (index := prompts.LETTERS.find(answer.strip().upper())) >= 0:
             return index
-    raise DataError("'answer' is none of the choices", got=answer, hint="An index from 0, a choice's text, or its letter")
+    raise DataError("'answer' is none of the choices", got=answer, hint=_ANSWER_HINT)
 
 
 def _check_choices(options: Sequence[str], answer: int) -> None:

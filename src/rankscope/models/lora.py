@@ -1,0 +1,215 @@
+"""K low-rank adapters of any ranks over one frozen linear layer. In: a Base and adapter specs. Out: an ``AdapterBank``.
+
+Rows of a batch are grouped by adapter; the frozen layer sees all rows in one product, each adapter only its own rows.
+K = 1 is the plain case of Hu et al. 2021 (2106.09685); the scale is alpha/r, or alpha/sqrt(r) for rsLoRA (2312.03732).
+Which adapter applies to which rows is held in one ``Routing`` that all layers share, so nothing is global.
+Knows nothing about training or files.
+
+Legend: B rows, T tokens, D inputs, O outputs, R rank, K adapters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rankscope.errors import ModelError
+from rankscope.models.base import Base
+from rankscope.plugins import did_you_mean
+from rankscope.records import Arm
+
+Groups = tuple[tuple[str, int, int], ...]
+
+
+@dataclass
+class Routing:
+    """Which rows belong to which adapter: (name, first row, row after the last). Rows in no group get the base alone."""
+
+    groups: Groups = ()
+    whole: str | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The linear modules that an arm adapts, by full name, and what the user called them."""
+
+    modules: tuple[str, ...]
+    asked: tuple[str, ...]
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer and its adapters. Without routed rows the output is the frozen layer's, bit for bit."""
+
+    def __init__(self, base: nn.Linear, routing: Routing):
+        super().__init__()
+        self.base, self.routing = base, routing
+        self.a, self.b = nn.ParameterDict(), nn.ParameterDict()
+        self.scale: dict[str, float] = {}
+        self.dropout: dict[str, float] = {}
+
+    def forward(self, x: Tensor) -> Tensor:  # x (B, T, D) -> (B, T, O)
+        y = self.base(x)
+        whole = self.routing.whole
+        if whole is not None:
+            return y + self._update(whole, x) if whole in self.a else y
+        groups = [g for g in self.routing.groups if g[0] in self.a]
+        if not groups:
+            return y
+        pieces, done = [], 0
+        for name, start, stop in groups:
+            if start > done:
+                pieces.append(y[done:start])
+            pieces.append(y[start:stop] + self._update(name, x[start:stop]))
+            done = stop
+        if done < len(y):
+            pieces.append(y[done:])
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def _update(self, name: str, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, O)
+        a, b = self.a[name], self.b[name]  # (R, D), (O, R)
+        x = x.to(a.dtype)
+        if self.training_dropout(name):
+            x = F.dropout(x, self.dropout[name])
+        return (F.linear(F.linear(x, a), b) * self.scale[name]).to(self.base.weight.dtype)
+
+    def training_dropout(self, name: str) -> bool:
+        return self.dropout[name] > 0 and a_requires_grad(self.a[name]) and torch.is_grad_enabled()
+
+
+def a_requires_grad(parameter: Tensor) -> bool:
+    return parameter.requires_grad
+
+
+@dataclass
+class AdapterBank:
+    """All adapters on one base. Adapters are float32 whatever the base's dtype (as PEFT's autocast default)."""
+
+    base: Base
+    routing: Routing = field(default_factory=Routing)
+    layers: dict[str, LoraLinear] = field(default_factory=dict)
+    arms: dict[str, Arm] = field(default_factory=dict)
+
+    def add(self, name: str, arm: Arm, seed: int) -> None:
+        """A new adapter: A uniform as in Kaiming's rule (a = sqrt 5), B zero, so the first delta is exactly 0.
+
+        Each module's A has a random stream of its own (seed, module), so packing and order change nothing.
+        Raises ModelError on targets that match no linear module.
+        """
+        for module in find_targets(self.base.model, arm.targets).modules:
+            layer = self._layer(module)
+            linear = layer.base
+            generator = torch.Generator().manual_seed(_stream(seed, module))
+            a = torch.empty(arm.rank, linear.in_features)
+            nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
+            b = torch.zeros(linear.out_features, arm.rank)
+            layer.a[name] = nn.Parameter(a.to(self.base.device))
+            layer.b[name] = nn.Parameter(b.to(self.base.device))
+            layer.scale[name] = scale(arm)
+            layer.dropout[name] = arm.dropout
+        self.arms[name] = arm
+
+    def remove(self, name: str) -> None:
+        """Take an adapter off; the last one takes the wrapping layers with it."""
+        self.arms.pop(name, None)
+        for layer in self.layers.values():
+            if name in layer.a:
+                del layer.a[name], layer.b[name]
+                layer.scale.pop(name), layer.dropout.pop(name)
+        if not self.arms:
+            for module, layer in self.layers.items():
+                _put(self.base.model, module, layer.base)
+            self.layers.clear()
+
+    def parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Trainable tensors by PEFT's names: ``<module>.lora_A.weight`` (R, D) and ``<module>.lora_B.weight`` (O, R)."""
+        found = {}
+        for module, layer in self.layers.items():
+            if name in layer.a:
+                found[f"{module}.lora_A.weight"] = layer.a[name]
+                found[f"{module}.lora_B.weight"] = layer.b[name]
+        return found
+
+    def load(self, name: str, tensors: dict[str, Tensor]) -> None:
+        """Overwrite an adapter's tensors. Raises ModelError if names or shapes don't fit this base."""
+        own = self.parameters(name)
+        if missing := sorted(set(own) ^ set(tensors)):
+            raise ModelError(f"this adapter doesn't fit the base: {len(missing)} tensors differ", got=missing[0])
+        with torch.no_grad():
+            for key, parameter in own.items():
+                if parameter.shape != tensors[key].shape:
+                    raise ModelError(f"this adapter doesn't fit the base: {key} has another shape",
+                                     got=tuple(tensors[key].shape))  # fmt: skip
+                parameter.copy_(tensors[key])
+
+    @contextmanager
+    def use(self, name: str | None) -> Iterator[None]:
+        """All rows through one adapter; None is the untouched base."""
+        before = (self.routing.groups, self.routing.whole)
+        self.routing.groups, self.routing.whole = (), name
+        try:
+            yield
+        finally:
+            self.routing.groups, self.routing.whole = before
+
+    @contextmanager
+    def route(self, groups: Groups) -> Iterator[None]:
+        """Contiguous groups of rows, each through its own adapter."""
+        before = (self.routing.groups, self.routing.whole)
+        self.routing.groups, self.routing.whole = groups, None
+        try:
+            yield
+        finally:
+            self.routing.groups, self.routing.whole = before
+
+    def _layer(self, module: str) -> LoraLinear:
+        if module not in self.layers:
+            layer = LoraLinear(self.base.model.get_submodule(module), self.routing)
+            _put(self.base.model, module, layer)
+            self.layers[module] = layer
+        return self.layers[module]
+
+
+def scale(arm: Arm) -> float:
+    """alpha/r, or alpha/sqrt(r) for rsLoRA."""
+    return arm.alpha / (math.sqrt(arm.rank) if arm.scaling == "rslora" else arm.rank)
+
+
+def find_targets(model: nn.Module, asked: tuple[str, ...]) -> Targets:
+    """Full names of the modules to adapt: every linear layer but the head for ``all-linear``, else by name or suffix.
+
+    Raises ModelError, naming the linear modules there are, if any asked name matches nothing.
+    """
+    head = model.get_output_embeddings()
+    linear = []
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            linear.append(name)
+        elif isinstance(module, nn.Linear) and module is not head and not name.endswith(".base"):
+            linear.append(name)
+    if asked == ("all-linear",):
+        return Targets(tuple(linear), asked)
+    found: list[str] = []
+    for want in asked:
+        hits = [n for n in linear if n == want or n.endswith("." + want)]
+        if not hits:
+            leaves = sorted({n.rsplit(".", 1)[-1] for n in linear})
+            raise ModelError(f"no linear module named {want!r}{did_you_mean(want, leaves)}",
+                             hint=f"This model has: {', '.join(leaves)}; or use all-linear")  # fmt: skip
+        found += hits
+    return Targets(tuple(n for n in linear if n in set(found)), asked)
+
+
+def _stream(seed: int, module: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"lora-init/{seed}/{module}".encode()).digest()[:7], "big")
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent) if parent else model, leaf, module)

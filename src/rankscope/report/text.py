@@ -1,0 +1,54 @@
+"""The report as markdown, and as JSON. In: a `View`. Out: text. The same sections and numbers as the HTML page."""
+
+from __future__ import annotations
+
+import json
+
+from rankscope.report.page import Cell, Table, sections
+from rankscope.report.view import View
+
+
+def markdown(view: View) -> str:
+    """GitHub-flavoured markdown; charts are left to the HTML page."""
+    lines = [f"# {_escape(view.title)}", ""]
+    for verdict in view.verdicts:
+        lines += [f"**{_escape(verdict.lead)}**", ""]
+        lines += [f"- {label}: {_escape(text)}" for label, text in verdict.points] + [""] * bool(verdict.points)
+    if not view.verdicts:
+        lines += [f"**{_escape(view.verdict)}**", ""]
+    for section in sections(view):
+        lines += [f"## {section.title}", ""]
+        lines += [_escape(section.intro), ""] if section.intro else []
+        for table in section.tables:
+            lines += [*_table(table), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def to_json(view: View) -> str:
+    """The whole view, indented; what is not a finite number is null."""
+    return json.dumps(view.as_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _table(table: Table) -> list[str]:
+    if not table.rows:
+        return [f"{_escape(table.caption)}: {table.empty}"]
+    rule = ["---:" if i in table.numeric else "---" for i in range(len(table.columns))]
+    rows = [[_cell(cell) for cell in row] for row in table.rows]
+    head = [f"**{_escape(table.caption)}**", "", _row([_escape(c) for c in table.columns]), _row(rule)]
+    return head + [_row(row) for row in rows]
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(cell: Cell) -> str:
+    return _escape(f"{cell.text} ({cell.note})" if cell.note and cell.text else cell.text or cell.note)
+
+
+def _escape(text: str) -> str:
+    """Text that a markdown reader shows as it is: no table breaks, no raw HTML, no emphasis by accident."""
+    text = " ".join(text.split())
+    for mark in ("\\", "|", "*", "_", "`", "[", "]"):
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

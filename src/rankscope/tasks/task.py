@@ -1,0 +1,313 @@
+"""What a task is, and how a reference to one becomes samples. In: ``TaskRef``. Out: ``Prepared`` or training samples.
+
+A task is dataset + prompt + scorer, declared as data in one file of the shelf. The two uses of a task in a study are
+``prepare`` (questions to score) and ``train_samples`` (completions to learn). Tasks and scorers are found by name
+through ``plugins``. Knows nothing about models or tokenizers; carving validation rows from the training rows is the
+trainer's matter, cutting texts at a number of tokens the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+from rankscope import plugins
+from rankscope.data import prompts
+from rankscope.data.dataset import Rows, Source, fingerprint, read
+from rankscope.errors import DataError, PluginError
+from rankscope.provenance import content_key, file_key
+from rankscope.records import TaskRef
+from rankscope.tasks.samples import Sample
+from rankscope.tasks.scoring import Scorer
+
+Kind = Literal["choices", "generate", "text"]
+Folder = str | Path | None
+KINDS: Mapping[str, Kind] = {"cloze": "choices", "letters": "choices", "generate": "generate", "text": "text"}
+SCORERS: Mapping[str, str] = {
+    "cloze": "choice",
+    "letters": "choice_raw",
+    "generate": "exact_match",
+    "text": "cross_entropy",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as its file on the shelf declares it (``PLUGIN``).
+
+    ``to_sample(row, form, index)`` turns a row into a sample; it may raise DataError, KeyError, TypeError, ValueError
+    or IndexError on a row that makes no sense. ``example`` is an invented row in the dataset's format, for the contract
+    check. ``uniform`` is the score of a uniform guess (None: text). ``scorers`` overrides the usual scorer of a form.
+
+    ``options`` are the names of the settings a reference may carry, ``files`` those that name files of the user.
+    ``rows(options, split, data_dir)`` replaces the plain reading of ``source``; ``pick_form(rows)`` finds the default
+    form from the rows. ``header(sample, form)`` is put in front of the prompt. ``shots_same_subject`` takes few-shot
+    examples from the item's own subject; ``spread_limit`` makes a limit take its rows from all subjects in turn.
+    """
+
+    name: str
+    summary: str
+    source: Source | None
+    to_sample: Callable[[dict[str, Any], str, int], Sample]
+    forms: tuple[str, ...]
+    default_form: str
+    uniform: float | None
+    licence: str
+    paper: str
+    example: Mapping[str, Any]
+    metric: Literal["accuracy", "cross_entropy"] = "accuracy"
+    stop: tuple[str, ...] = ()
+    max_new_tokens: int = 0
+    shots_split: str = "train"
+    test_split: str = "test"
+    is_trainable: bool = True
+    scorers: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    rows: Callable[[Mapping[str, Any], str, Folder], Rows] | None = None
+    pick_form: Callable[[Rows], str] | None = None
+    header: Callable[[Sample, str], str] | None = None
+    shots_same_subject: bool = False
+    spread_limit: bool = False
+
+    def read(self, options: Mapping[str, Any], split: str, data_dir: Folder = None) -> Rows:
+        """The rows of a split. Raises DataError if there are none to be had."""
+        if self.rows is not None:
+            return self.rows(options, split, data_dir)
+        return read(self.source, split, data_dir)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task ready to be scored. ``ref`` has its form and data key filled in; ``scorer`` judges one sample.
+
+    ``chance`` is what guessing gets on these very samples: the mean of 1 / number of choices, or the share of the
+    commonest answer position where that is larger; 0 for generation, None for text.
+    """
+
+    ref: TaskRef
+    kind: Kind
+    samples: tuple[Sample, ...]
+    metric: Literal["accuracy", "cross_entropy"]
+    chance: float | None
+    scorer: Scorer
+    stop: tuple[str, ...]
+    max_new_tokens: int
+    origin: str
+
+
+def get_task(name: str) -> Task:
+    """The task of that name. Raises PluginError if there is none or the plug-in isn't a ``Task``."""
+    task = plugins.get("tasks", name)
+    if not isinstance(task, Task):
+        raise PluginError(f"{name!r} is not a task", got=type(task).__name__, hint="See: rankscope list tasks")
+    return task
+
+
+def resolve(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> TaskRef:
+    """The reference with its form spelled out and ``data_key``, the hash of the data it stands for.
+
+    ``split``: only the data that using this split reads (with the few-shot examples'); None: training and test rows
+    together. Reads no rows from the network. Raises PluginError for an unknown task, DataError for an unknown form or
+    option, or for data that can't be anywhere.
+    """
+    task = get_task(ref.task)
+    options = _options(task, ref)
+    form, key = _form(task, ref, options, data_dir), _data_key(task, ref, options, data_dir, split)
+    return replace(ref, form=form, data_key=key)
+
+
+def identity(ref: TaskRef) -> dict[str, Any]:
+    """What of a resolved reference can change a score, for content keys.
+
+    Left out are the label and the paths of the user's files, whose content is in ``data_key``; a task from a file is
+    known by that file's content. Raises PluginError for an unknown task.
+    """
+    task = get_task(ref.task)
+    file, at, attribute = ref.task.rpartition("@")
+    return {
+        "task": f"{file_key(Path(file))}@{attribute}" if at else ref.task,
+        "form": ref.form,
+        "shots": ref.shots,
+        "limit": ref.limit,
+        "options": sorted((name, value) for name, value in ref.options if name not in task.files),
+        "data_key": ref.data_key,
+    }
+
+
+def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> Prepared:
+    """The samples to score: the rows of ``split`` (the task's test split if None), in the reference's form and shots.
+
+    ``limit`` keeps the first rows (of all subjects in turn, where the task says so). Raises DataError if the split is
+    missing, a row makes no sense (with its place), there are too few examples for the shots, or the data isn't what
+    ``ref.data_key`` says; PluginError for an unknown task.
+    """
+    task = get_task(ref.task)
+    split = split or task.test_split
+    ref = _checked(task, ref, data_dir, split)
+    options = _options(task, ref)
+    rows = task.read(options, split, data_dir)
+    samples = _limited(task, _samples(task, rows, ref.form), ref.limit)
+    samples = _with_context(task, ref, samples, data_dir)
+    kind = KINDS[ref.form]
+    return Prepared(
+        ref=ref,
+        kind=kind,
+        samples=samples,
+        metric=task.metric,
+        chance=chance_of(samples, kind),
+        scorer=plugins.get("scorers", task.scorers.get(ref.form, SCORERS[ref.form])),
+        stop=task.stop,
+        max_new_tokens=options.get("max_new_tokens", task.max_new_tokens),
+        origin=rows.origin,
+    )
+
+
+def train_samples(ref: TaskRef, data_dir: Folder = None) -> tuple[Sample, ...]:
+    """The samples to train on: the ``train`` split, ``limit`` as in ``prepare``.
+
+    With shots the prompts carry the same kind of examples as when scored, so that the format trained is the format
+    asked. Raises as ``prepare``, and DataError if the task is for evaluation only.
+    """
+    task = get_task(ref.task)
+    if not task.is_trainable:
+        raise DataError(f"{ref.name} is for evaluation only: it has no training rows",
+                        hint="List it under evaluate, or train on another task: rankscope list tasks")  # fmt: skip
+    ref = _checked(task, ref, data_dir, "train")
+    rows = task.read(_options(task, ref), "train", data_dir)
+    return _with_context(task, ref, _limited(task, _samples(task, rows, ref.form), ref.limit), data_dir)
+
+
+def chance_of(samples: Sequence[Sample], kind: Kind) -> float | None:
+    """What guessing gets: the larger of the uniform guess and always picking the commonest answer position."""
+    if kind == "text":
+        return None
+    if kind == "generate" or not samples:
+        return 0.0
+    uniform = sum(1 / len(sample.choices) for sample in samples) / len(samples)
+    answers = [sample.answer for sample in samples]
+    return max(uniform, max(answers.count(answer) for answer in set(answers)) / len(answers))
+
+
+def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
+    known = (*task.options, *task.files)
+    for name, _ in ref.options:
+        if name not in known:
+            hint = f"It takes: {', '.join(known)}" if known else "It takes no options"
+            raise DataError(f"{task.name} has no option {name!r}{plugins.did_you_mean(name, known)}", hint=hint)
+    options = dict(ref.options)
+    tokens = options.get("max_new_tokens", 1)
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+        raise DataError(f"{task.name}: max_new_tokens must be a whole number from 1", got=tokens)
+    return options
+
+
+def _form(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder) -> str:
+    if ref.form == "default":
+        if task.pick_form is None:
+            return task.default_form
+        return task.pick_form(task.read(options, task.test_split, data_dir))
+    if ref.form not in task.forms:
+        raise DataError(f"{task.name} has no form {ref.form!r}{plugins.did_you_mean(ref.form, task.forms)}",
+                        hint=f"It has: {', '.join(task.forms)}")  # fmt: skip
+    return ref.form
+
+
+def _data_key(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder, split: str | None) -> str:
+    named = {name: listed(options[name]) for name in task.files if options.get(name)}
+    if named or task.source is None:
+        return content_key([[name, [_user_file_key(path) for path in paths]] for name, paths in named.items()])
+    splits = {split} if split else {task.test_split, *(["train"] if task.is_trainable else [])}
+    if ref.shots:
+        splits.add(task.shots_split)
+    return content_key([[name, fingerprint(task.source, name, data_dir)] for name in sorted(splits)])
+
+
+def _user_file_key(path: Any) -> str:
+    file = Path(str(path)).expanduser()
+    if not file.is_file():
+        raise DataError("no such file of data", got=str(path))
+    return file_key(file)
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """An option that may be one value or several, as a tuple."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _checked(task: Task, ref: TaskRef, data_dir: Folder, split: str) -> TaskRef:
+    """The resolved reference; a key it already has must be that of the data at hand."""
+    part = resolve(ref, data_dir, split)
+    if split not in (task.test_split, "train"):
+        return part  # A pilot's rows: not those that the reference stands for elsewhere, so never under the same key.
+    whole = resolve(ref, data_dir)
+    if ref.data_key and ref.data_key not in (whole.data_key, part.data_key):
+        raise DataError(f"the data of {ref.name} is not the data the study was planned with",
+                        hint="Plan the study again: rankscope plan STUDY")  # fmt: skip
+    return replace(whole, data_key=ref.data_key or whole.data_key)
+
+
+def _samples(task: Task, rows: Rows, form: str) -> tuple[Sample, ...]:
+    """One sample a row. An id that comes again gets its count, so ids are unique and don't depend on any limit."""
+    found, seen = [], {}
+    for index, row in enumerate(rows.rows):
+        sample = _sample(task, row, form, index, rows)
+        seen[sample.id] = count = seen.get(sample.id, 0) + 1
+        found.append(sample if count == 1 else replace(sample, id=f"{sample.id}#{count}"))
+    return tuple(found)
+
+
+def _sample(task: Task, row: dict[str, Any], form: str, index: int, rows: Rows) -> Sample:
+    try:
+        return task.to_sample(row, form, index)
+    except DataError as error:
+        raise DataError(error.what, got=error.got, where=error.where or rows.place(index), hint=error.hint) from error
+    except KeyError as error:
+        raise DataError(f"a row of {task.name} has no field {error.args[0]!r}", where=rows.place(index),
+                        hint=f"Its fields: {', '.join(row)}") from error  # fmt: skip
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise DataError(f"a row makes no sense for {task.name}: {error}", where=rows.place(index)) from error
+
+
+def _limited(task: Task, samples: tuple[Sample, ...], limit: int | None) -> tuple[Sample, ...]:
+    if limit is None or limit >= len(samples):
+        return samples
+    if limit < 1:
+        raise DataError(f"{task.name}: limit must be a whole number from 1", got=limit)
+    if not task.spread_limit:
+        return samples[:limit]
+    subjects: dict[str, list[Sample]] = {}
+    for sample in samples:
+        subjects.setdefault(sample.subject, []).append(sample)
+    in_turn = [sample for turn in zip_longest(*subjects.values()) for sample in turn if sample is not None]
+    return tuple(in_turn[:limit])
+
+
+def _with_context(task: Task, ref: TaskRef, samples: tuple[Sample, ...], data_dir: Folder) -> tuple[Sample, ...]:
+    """The samples with the task's header and ``ref.shots`` worked examples in front of their prompts."""
+    if ref.shots and KINDS[ref.form] == "text":
+        raise DataError(f"{task.name} scores plain text: it takes no shots", got=ref.shots)
+    if not ref.shots and task.header is None:
+        return samples
+    pools = _shot_pools(task, ref, data_dir) if ref.shots else {}
+    found = []
+    for sample in samples:
+        pool = pools.get(sample.subject if task.shots_same_subject else "", [])
+        examples = prompts.pick(pool, sample.prompt, ref.shots)
+        if len(examples) < ref.shots:
+            raise DataError(f"{task.name} has only {len(examples)} examples for item {sample.id}", got=ref.shots,
+                            hint=f"Ask for at most {len(examples)} shots")  # fmt: skip
+        header = task.header(sample, ref.form) if task.header else ""
+        found.append(replace(sample, prompt=prompts.few_shot(sample.prompt, examples, header)))
+    return tuple(found)
+
+
+def _shot_pools(task: Task, ref: TaskRef, data_dir: Folder) -> dict[str, list[tuple[str, str]]]:
+    """Examples (prompt, target) from the shots split: by subject where the task says so, else all under ''."""
+    pools: dict[str, list[tuple[str, str]]] = {}
+    for sample in _samples(task, task.read(_options(task, ref), task.shots_split, data_dir), ref.form):
+        pools.setdefault(sample.subject if task.shots_same_subject else "", []).append((sample.prompt, sample.target))
+    return pools

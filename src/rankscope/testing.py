@@ -1,0 +1,185 @@
+"""For tests of plug-ins, yours too: contract checks, and a tiny model with its tokenizer, built in memory.
+
+In: a plug-in. Out: nothing, or a PluginError that lists all that is wrong. Needs no network and no files; torch and
+transformers are imported only by ``tiny_model`` and ``tiny_tokenizer``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rankscope import plugins
+from rankscope.errors import PluginError, RankscopeError
+from rankscope.tasks.samples import Sample
+from rankscope.tasks.scoring import Response
+from rankscope.tasks.task import KINDS, SCORERS, Task
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+"""The first ids of the tiny tokenizer; the 128 ASCII characters follow."""
+
+
+def check_task(task: Task, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Check a task against the contract, on its own example row and on any further ``rows`` of its dataset.
+
+    What it declares is complete and agrees with itself; every row gives a valid sample in every form; an item has one
+    id in all forms; each form's scorer exists and calls a perfect response perfect. Raises PluginError listing every
+    breach.
+    """
+    if not isinstance(task, Task):
+        raise PluginError("a task plug-in must be a rankscope.tasks.task.Task", got=type(task).__name__)
+    problems = _declaration_problems(task)
+    for row in (task.example, *rows):
+        if len(problems) > 20:
+            break
+        problems += _row_problems(task, row)
+    if problems:
+        raise PluginError(f"the task {task.name!r} breaks its contract: " + "; ".join(problems))
+
+
+def sample_problems(sample: Sample, form: str) -> list[str]:
+    """What is wrong with a sample in a form, as phrases; empty if nothing is."""
+    found = []
+    if not sample.id or sample.id != sample.id.strip():
+        found.append("the id is empty or has white space around it")
+    if sample.prompt != sample.prompt.rstrip():
+        found.append("the prompt ends in white space")
+    if not sample.target.strip():
+        found.append("the target is empty")
+    if (form == "text") != (sample.prompt == ""):
+        found.append("the prompt is empty" if form != "text" else "a text has a prompt")
+    if form != "text" and not sample.target.startswith((" ", "\n")):
+        found.append("the target doesn't start with a space")
+    if KINDS[form] == "choices":
+        found += _choice_problems(sample)
+    elif sample.choices or sample.answer is not None:
+        found.append(f"the form {form} has choices")
+    return found
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of one token a character: 132 tokens, any ASCII text comes back as it went in, the rest is <unk>.
+
+    Adds no special tokens by itself.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: index for index, token in enumerate((*SPECIAL, *map(chr, range(128))))}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_model(seed: int = 0) -> LlamaForCausalLM:
+    """A random float32 Llama for ``tiny_tokenizer``: hidden 32, 2 layers, 4 heads (2 for keys), 512 positions.
+
+    In evaluation mode. The same seed gives the same weights; torch's own random state is left as it was.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(SPECIAL) + 128,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config).eval()
+
+
+def _declaration_problems(task: Task) -> list[str]:
+    found = []
+    name = task.name
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        found.append("the name must be a lower-case word")
+    for field in ("summary", "licence", "paper"):
+        if not getattr(task, field).strip():
+            found.append(f"{field} is empty")
+    if not task.forms or any(form not in KINDS for form in task.forms):
+        found.append(f"forms must be some of {', '.join(KINDS)}")
+    if task.default_form not in task.forms:
+        found.append("default_form is none of its forms")
+    if ("text" in task.forms) != (task.metric == "cross_entropy"):
+        found.append("the form text goes with the metric cross_entropy, and no other form does")
+    if "generate" in task.forms and task.max_new_tokens < 1:
+        found.append("the form generate needs max_new_tokens")
+    if task.source is None and task.rows is None:
+        found.append("it has neither a source nor a function that reads rows")
+    if task.uniform is not None and not 0 <= task.uniform <= 1:
+        found.append("uniform must lie between 0 and 1")
+    return found
+
+
+def _row_problems(task: Task, row: Mapping[str, Any]) -> list[str]:
+    found, ids = [], set()
+    for form in (form for form in task.forms if form in KINDS):
+        try:
+            sample, again = task.to_sample(dict(row), form, 0), task.to_sample(dict(row), form, 0)
+        except (RankscopeError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            found.append(f"{form}: to_sample failed: {type(error).__name__}: {error}")
+            continue
+        ids.add(sample.id)
+        if sample != again:
+            found.append(f"{form}: the same row gives two different samples")
+        bad = [f"{form}, item {sample.id}: {problem}" for problem in sample_problems(sample, form)]
+        found += bad or _scorer_problems(task, sample, form)
+    if len(ids) > 1:
+        found.append(f"an item has several ids: {', '.join(sorted(ids))}")
+    return found
+
+
+def _choice_problems(sample: Sample) -> list[str]:
+    found = []
+    if len(sample.choices) < 2:
+        found.append("there are fewer than two choices")
+    if not all(choice.startswith(" ") and choice.strip() for choice in sample.choices):
+        found.append("a choice is empty or doesn't start with a space")
+    if sample.answer is None or not 0 <= sample.answer < len(sample.choices):
+        found.append("the answer points at no choice")
+    elif sample.target != sample.choices[sample.answer]:
+        found.append("the target isn't the right choice")
+    return found
+
+
+def _scorer_problems(task: Task, sample: Sample, form: str) -> list[str]:
+    name = task.scorers.get(form, SCORERS[form])
+    try:
+        score = plugins.get("scorers", name)(sample, _perfect(sample, form))
+    except RankscopeError as error:
+        return [f"{form}: the scorer {name!r} failed: {error}"]
+    best = 0.0 if form == "text" else 1.0
+    if score.value != best or score.item != sample.id:
+        return [f"{form}: the scorer {name!r} gives a perfect response {score.value} instead of {best}"]
+    return []
+
+
+def _perfect(sample: Sample, form: str) -> Response:
+    """What a model would give that is certain of the right answer."""
+    if form == "generate":
+        return Response(text=sample.target)
+    if form == "text":
+        return Response(loglikelihoods=(0.0,), num_tokens=(1,))
+    # Far below: per byte of the longest choice it must still be less likely than the right one.
+    sums = tuple(-0.001 if index == sample.answer else -1e6 for index in range(len(sample.choices)))
+    return Response(loglikelihoods=sums, num_tokens=tuple(1 for _ in sums))

@@ -1,0 +1,132 @@
+"""The contract of tasks, run over every task on the shelf, a new one included unasked.
+
+Real rows come from the mirror named by RANKSCOPE_DATA, or from ``shared/data`` beside the repository; where a task's
+rows are in neither, its real checks are skipped, visibly.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankscope import plugins, testing
+from rankscope.data.dataset import VARIABLE, locate
+from rankscope.records import TaskRef
+from rankscope.tasks.task import get_task, prepare, train_samples
+
+BESIDE = Path(__file__).parents[3] / "shared" / "data"
+TASKS = plugins.names("tasks")
+WORDS = ("paper", "licence", "chance", "worked instance")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def real(tmp_path):
+    """Gives a reference to a task with real rows, and their folder; skips where there are none."""
+    folder = os.environ.get(VARIABLE) or (str(BESIDE) if BESIDE.is_dir() else None)
+
+    def find(name, split=None, **fields):
+        task = get_task(name)
+        if task.source is None:  # The user's own data: many rows like the example.
+            file = tmp_path / "my.jsonl"
+            rows = [{**task.example, "prompt": f"{i}. {task.example['prompt']}"} for i in range(50)]
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            return TaskRef(name, options=(("path", str(file)),), **fields), None
+        needed = [split or task.test_split, *([task.shots_split] if fields.get("shots") else [])]
+        missing = [one for one in needed if locate(task.source, one, folder) is None]
+        if missing:
+            pytest.skip(f"no {task.source.folder}/{missing[0]}.jsonl in a local mirror ({VARIABLE})")
+        return TaskRef(name, **fields), folder
+
+    return find
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_keeps_the_contract_on_its_example(name):
+    testing.check_task(plugins.get("tasks", name))
+    assert plugins.get("tasks", name).name == name
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_tasks_file_opens_with_its_evidence(name):
+    evidence = (importlib.import_module(f"rankscope.library.tasks.{name}").__doc__ or "").lower()
+    assert [word for word in WORDS if word not in evidence] == []
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_all_real_rows_keep_the_contract(name, real):
+    ref, folder = real(name)
+    task = get_task(name)
+    testing.check_task(task, task.read(dict(ref.options), task.test_split, folder).rows)
+
+
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name in TASKS for form in get_task(name).forms])
+def test_real_rows_give_valid_samples_with_unique_ids(name, form, real):
+    ref, folder = real(name, form=form)
+    found = prepare(ref, folder)
+    assert len({sample.id for sample in found.samples}) == len(found.samples) > 0
+    assert [problem for sample in found.samples for problem in testing.sample_problems(sample, form)] == []
+    if found.kind == "choices":
+        assert get_task(name).uniform is None or found.chance >= get_task(name).uniform - 0.01
+        assert found.chance < 0.6 or get_task(name).source is None
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if get_task(name).default_form != "text"])
+def test_real_rows_take_shots(name, real):
+    ref, folder = real(name, shots=2, limit=5)
+    plain = prepare(TaskRef(ref.task, limit=5, options=ref.options), folder).samples
+    with_shots = prepare(ref, folder).samples
+    assert [sample.id for sample in with_shots] == [sample.id for sample in plain]
+    for before, after in zip(plain, with_shots, strict=True):
+        assert after.prompt.endswith(before.prompt.rsplit("\n\n", 1)[-1])
+        assert after.prompt.count("\n\n") >= before.prompt.count("\n\n") + 2
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if get_task(name).is_trainable])
+def test_real_training_rows_are_valid(name, real):
+    ref, folder = real(name, split="train", limit=300)
+    samples = train_samples(ref, folder)
+    assert 0 < len(samples) <= 300
+    form = get_task(name).default_form
+    assert [problem for sample in samples for problem in testing.sample_problems(sample, form)] == []
+
+
+@pytest.mark.real
+def test_a_limit_of_mmlu_is_spread_over_all_subjects(real):
+    ref, folder = real("mmlu", limit=114)
+    subjects = [sample.subject for sample in prepare(ref, folder).samples]
+    assert len(set(subjects)) == 57 and subjects[:57] == subjects[57:]
+
+
+@pytest.mark.real
+def test_the_first_option_of_medmcqa_is_its_chance_level(real):
+    ref, folder = real("medmcqa")
+    assert prepare(ref, folder).chance == pytest.approx(0.32, abs=0.01)
+
+
+@pytest.mark.real
+def test_math_qa_has_problems_that_share_a_template(real):
+    ref, folder = real("math_qa")
+    samples = prepare(ref, folder).samples
+    assert len({sample.cluster for sample in samples}) < len(samples)
+
+
+def test_no_plug_in_of_the_shelf_and_no_task_module_loads_torch():
+    modules = [f"rankscope.library.{kind}.{name}" for kind in ("tasks", "scorers") for name in plugins.names(kind)]
+    code = (
+        f"import importlib, sys\nfor name in {['rankscope.testing', *modules]!r}: importlib.import_module(name)\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(repr(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
