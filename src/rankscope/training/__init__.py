@@ -1,0 +1,1 @@
+"""Training: schedules, one loop for LoRA cohorts and full fine-tuning, checkpoints that survive a kill."""

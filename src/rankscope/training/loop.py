@@ -1,0 +1,206 @@
+"""The training loop, one for all arms. In: a Base and trainees. Out: the trainees, trained; checkpoints on the way.
+
+The loss is the mean negative log-likelihood per completion token of the whole effective batch, so that micro-batches
+and packing change nothing but rounding. The head is computed only where a label is. Knows nothing about tasks or stores.
+
+Legend: B rows, T tokens, P label positions, D hidden size, K runs.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rankscope.data.batching import Example
+from rankscope.errors import RunFailed
+from rankscope.models.base import Base
+from rankscope.models.lora import AdapterBank
+from rankscope.records import CurvePoint
+from rankscope.training import checkpoint
+from rankscope.training.cohort import Trainee
+from rankscope.training.optim import learning_rate, load_state, state_tensors
+
+Tick = Callable[[int, int, float], None]
+
+
+@dataclass
+class Loop:
+    """How to train: where checkpoints go and how often (seconds), and into how many parts a batch is cut."""
+
+    base: Base
+    bank: AdapterBank | None
+    folder: Path | None = None
+    every: float = 60.0
+    parts: int = 1
+    notes: list[str] | None = None
+
+    def train(self, trainees: Sequence[Trainee], tick: Tick | None = None) -> None:
+        """Train all to the end, or to their own divergence. Resumes from ``folder`` if it holds a checkpoint of them."""
+        step = self._resume(trainees)
+        total = max(len(t.steps) for t in trainees)
+        saved = time.monotonic()
+        while step < total:
+            began = time.monotonic()
+            live = [t for t in trainees if t.failed is None and step < len(t.steps)]
+            if not live:
+                break
+            losses = self._guarded_step(live, step)
+            share = (time.monotonic() - began) / len(live)
+            for trainee, loss in zip(live, losses, strict=True):
+                self._record(trainee, step, loss, share)
+            step += 1
+            if tick:
+                finite = [x for x in losses if math.isfinite(x)]
+                tick(step, total, sum(finite) / len(finite) if finite else math.nan)
+            if self.folder and step < total and time.monotonic() - saved >= self.every:
+                self._save(trainees, step)
+                saved = time.monotonic()
+
+    def _guarded_step(self, live: list[Trainee], step: int) -> list[float]:
+        """One step; out of memory halves the micro-batch, keeps the effective batch and says so."""
+        while True:
+            try:
+                return self._step(live, step)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                rows = max(len(micro) for t in live for micro in t.steps[step])
+                if self.parts >= rows:
+                    raise RunFailed(f"out of memory at step {step} with one row at a time", stage="train",
+                                    hint="Lower training.max_length or use gradient_checkpointing") from error  # fmt: skip
+            for trainee in live:
+                trainee.optim.zero_grad(set_to_none=True)
+            self.parts *= 2
+            if self.notes is not None:
+                self.notes.append(f"out of memory at step {step}: each batch is now cut into {self.parts} parts")
+
+    def _step(self, live: list[Trainee], step: int) -> list[float]:
+        recipe = live[0].spec.recipe
+        labels = [sum(t.data.train[i].num_labels for micro in t.steps[step] for i in micro) for t in live]
+        sums = [0.0] * len(live)
+        self._seed(live, step)
+        for micro in range(max(len(t.steps[step]) for t in live)):
+            for part in range(self.parts):
+                picked = [_cut(t.steps[step][micro] if micro < len(t.steps[step]) else [], part, self.parts) for t in live]
+                rows = [[t.data.train[i] for i in indices] for t, indices in zip(live, picked, strict=True)]
+                if not any(rows):
+                    continue
+                nll = self._nll(live, rows)  # (K,) sums
+                (nll / torch.tensor(labels, device=nll.device)).sum().backward()
+                sums = [s + float(x) for s, x in zip(sums, nll.detach(), strict=True)]
+        losses = [s / n for s, n in zip(sums, labels, strict=True)]
+        for trainee, loss in zip(live, losses, strict=True):
+            if math.isfinite(loss):
+                norm = torch.nn.utils.clip_grad_norm_(trainee.parameters, recipe.clip)
+                if not bool(torch.isfinite(norm)):
+                    trainee.failed = f"diverged at step {step + 1}: the gradient is not finite"
+                    continue
+                for group in trainee.optim.param_groups:
+                    group["lr"] = learning_rate(trainee.spec.lr, step, len(trainee.steps), recipe)
+                trainee.optim.step()
+            trainee.optim.zero_grad(set_to_none=True)
+        return losses
+
+    def _nll(self, live: list[Trainee], rows: list[list[Example]]) -> Tensor:
+        """Summed negative log-likelihood of each run's rows, (K,), in one pass over the base."""
+        flat = [e for group in rows for e in group]
+        groups, at = [], 0
+        for trainee, group in zip(live, rows, strict=True):
+            if group:
+                groups.append((trainee.key, at, at + len(group)))
+            at += len(group)
+        recipe = live[0].spec.recipe
+        with self.bank.route(tuple(groups)) if self.bank else nullcontext(), _Checkpointing(self.base, recipe):
+            nll, _ = row_nll(self.base, flat)  # (B,)
+        out = torch.zeros(len(live), device=nll.device)
+        index = torch.tensor([k for k, group in enumerate(rows) for _ in group], device=nll.device)
+        return out.index_add(0, index, nll)
+
+    def _seed(self, live: list[Trainee], step: int) -> None:
+        """Dropout's stream depends on seed and step alone, so that a resumed run draws what it would have drawn."""
+        if any(t.spec.arm.dropout > 0 for t in live):
+            torch.manual_seed(live[0].spec.seed * 1_000_003 + step)
+
+    def _record(self, trainee: Trainee, step: int, loss: float, seconds: float) -> None:
+        if not math.isfinite(loss):
+            trainee.failed = trainee.failed or f"diverged at step {step + 1}: the loss is {loss}"
+            return
+        examples = [trainee.data.train[i] for micro in trainee.steps[step] for i in micro]
+        trainee.tokens += sum(len(e.ids) for e in examples)
+        trainee.label_tokens += sum(e.num_labels for e in examples)
+        trainee.seconds += seconds
+        rate = learning_rate(trainee.spec.lr, step, len(trainee.steps), trainee.spec.recipe)
+        trainee.curve.append(CurvePoint(step + 1, loss, rate, trainee.tokens, round(trainee.seconds, 3)))
+
+    def _save(self, trainees: Sequence[Trainee], step: int) -> None:
+        tensors: dict[str, Tensor] = {}
+        runs = {}
+        for t in trainees:
+            own = {f"w/{n}": p.detach() for n, p in t.tensors().items()} | state_tensors(t.optim, t.names)
+            tensors |= {f"{t.key}/{name}": tensor for name, tensor in own.items()}
+            runs[t.key] = {"curve": [[p.step, p.loss, p.lr, p.tokens, p.seconds] for p in t.curve], "tokens": t.tokens,
+                           "label_tokens": t.label_tokens, "seconds": t.seconds, "failed": t.failed}  # fmt: skip
+        checkpoint.write(self.folder, tensors, {"step": step, "parts": self.parts, "runs": runs})
+
+    def _resume(self, trainees: Sequence[Trainee]) -> int:
+        found = checkpoint.read(self.folder) if self.folder else None
+        if found is None or set(found[1]["runs"]) != {t.key for t in trainees}:
+            return 0
+        tensors, state = found
+        self.parts = state["parts"]
+        for t in trainees:
+            own = {k.removeprefix(t.key + "/"): v for k, v in tensors.items() if k.startswith(t.key + "/")}
+            with torch.no_grad():
+                for name, parameter in t.tensors().items():
+                    parameter.copy_(own[f"w/{name}"])
+            load_state(t.optim, t.names, own)
+            run = state["runs"][t.key]
+            t.curve = [CurvePoint(*p) for p in run["curve"]]
+            t.tokens, t.label_tokens, t.seconds = run["tokens"], run["label_tokens"], run["seconds"]
+            t.failed = run["failed"]
+        return state["step"]
+
+
+def row_nll(base: Base, rows: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood (B,) in nats summed over each row's completion, and the number of its tokens (B,)."""
+    longest = max(len(e.ids) for e in rows)
+    pad = base.tokenizer.pad_token_id or 0
+    ids = torch.tensor([[*e.ids, *[pad] * (longest - len(e.ids))] for e in rows], device=base.device)  # (B, T)
+    lengths = torch.tensor([len(e.ids) for e in rows], device=base.device)
+    mask = (torch.arange(longest, device=base.device) < lengths[:, None]).long()
+    hidden = base.hidden(ids, None if bool(mask.all()) else mask)  # (B, T, D)
+    owner = torch.tensor([b for b, e in enumerate(rows) for _ in range(e.num_labels)], device=base.device)  # (P,)
+    place = torch.tensor([t for e in rows for t in range(e.start, len(e.ids))], device=base.device)  # (P,)
+    logits = base.logits(hidden[owner, place - 1])  # (P, V)
+    nll = F.cross_entropy(logits, ids[owner, place], reduction="none")  # (P,)
+    counts = torch.tensor([e.num_labels for e in rows], device=base.device)
+    return torch.zeros(len(rows), device=base.device).index_add(0, owner, nll), counts
+
+
+def _cut(indices: list[int], part: int, parts: int) -> list[int]:
+    """One of ``parts`` contiguous parts of a batch, as even as can be."""
+    first, last = (len(indices) * part) // parts, (len(indices) * (part + 1)) // parts
+    return indices[first:last]
+
+
+class _Checkpointing:
+    """Gradient checkpointing while inside, if the recipe asks for it (it needs the model's train mode)."""
+
+    def __init__(self, base: Base, recipe):
+        self.model, self.on = base.model, recipe.gradient_checkpointing
+
+    def __enter__(self):
+        if self.on:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.train()
+
+    def __exit__(self, *_):
+        if self.on:
+            self.model.gradient_checkpointing_disable()
+            self.model.eval()
