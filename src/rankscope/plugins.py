@@ -47,7 +47,8 @@ def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
 
 def _shelf(kind: str) -> set[str]:
     if kind not in KINDS:
-        raise PluginError(f"no kind of plug-in named {kind!r}{did_you_mean(kind, KINDS)}", hint=f"Kinds: {', '.join(KINDS)}")
+        raise PluginError(f"no kind of plug-in named {kind!r}{did_you_mean(kind, KINDS)}",
+                          hint=f"Kinds: {', '.join(KINDS)}")  # fmt: skip
     folder = Path(__file__).parent / "library" / kind
     return {m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")}
 

@@ -49,7 +49,7 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class Arm:
-    """One treatment. ``lr`` holds the candidates (``lr_auto``: the grid may be extended); a run always has exactly one."""
+    """One treatment. ``lr`` holds the candidates; a run always has exactly one. ``lr_auto``: the grid may be extended."""
 
     name: str
     kind: ArmKind
@@ -144,6 +144,7 @@ class RunResult:
     message: str = ""
     validation_loss: float | None = None
     validation_se: float | None = None
+    validation_items: tuple[float, ...] = ()
     steps: int = 0
     curve: tuple[CurvePoint, ...] = ()
     ledger: Ledger = field(default_factory=Ledger)
@@ -167,7 +168,7 @@ class EvalResult:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval. ``scope`` says what the interval speaks for: 'seeds and items', 'this seed only', 'items'."""
+    """A value with its interval, which speaks for ``scope``: 'seeds and items', 'this seed only' or 'items'."""
 
     value: float
     low: float

@@ -1,4 +1,6 @@
-"""A planted study: scores drawn around known effects, two train tasks, four arms, three seeds, one failed run, one task at chance."""
+"""A planted study: scores drawn around known effects, two train tasks, four arms, three seeds, one failed run, one
+task at chance.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,37 @@ GAIN = {"lora-r1": 0.03, "lora-r4": 0.14, "lora-r16": 0.15, "full": 0.15}
 LOSS = {"lora-r1": 0.0, "lora-r4": 0.005, "lora-r16": 0.04, "full": 0.16}
 CHANCE = {"qa-a": 0.2, "qa-b": 0.25, "trivia": 0.25, "recall": 0.3, "letters": 0.25}
 EVALUATIONS = {
-    "qa-a": (("qa-a", "in_domain"), ("qa-b", "cross_domain"), ("trivia", "retention"), ("recall", "retention"),
-             ("letters", "retention"), ("neutral_text", "retention")),
-    "qa-b": (("qa-b", "in_domain"), ("qa-a", "cross_domain"), ("trivia", "retention"), ("recall", "retention"),
-             ("letters", "retention"), ("neutral_text", "retention")),
-}  # fmt: skip
+    "qa-a": (
+        ("qa-a", "in_domain"),
+        ("qa-b", "cross_domain"),
+        ("trivia", "retention"),
+        ("recall", "retention"),
+        ("letters", "retention"),
+        ("neutral_text", "retention"),
+    ),
+    "qa-b": (
+        ("qa-b", "in_domain"),
+        ("qa-a", "cross_domain"),
+        ("trivia", "retention"),
+        ("recall", "retention"),
+        ("letters", "retention"),
+        ("neutral_text", "retention"),
+    ),
+}
 FAILED = ("qa-b", "lora-r16", 2)
 
 
 def evaluation(key: str, task: str, values: np.ndarray, metric: str = "accuracy") -> EvalResult:
     scores = tuple(Score(f"{task}-{i}", float(v)) for i, v in enumerate(values))
-    return EvalResult(key, f"key-{task}", "done", metric=metric, chance=CHANCE.get(task.split("@")[0]), scores=scores,
-                      ledger=Ledger(seconds=3.0, tokens=1000))  # fmt: skip
+    return EvalResult(
+        key,
+        f"key-{task}",
+        "done",
+        metric=metric,
+        chance=CHANCE.get(task.split("@")[0]),
+        scores=scores,
+        ledger=Ledger(seconds=3.0, tokens=1000),
+    )
 
 
 def right(rate: float, task: str, seed: int) -> np.ndarray:
@@ -64,8 +85,14 @@ def run_of(train: str, arm: Arm, lr: float, seed: int, status: str = "done", los
     spec = RunSpec(MODEL, arm, lr, TaskRef(train, limit=2000, data_key=f"data-{train}"), Recipe(), seed)
     key = f"{train}-{arm.name}-{lr:g}-{seed}"
     curve = tuple(CurvePoint(s, 3 * 0.99**s + 1, lr, s * 64, s * 0.1) for s in range(1, 201))
-    ledger = Ledger(seconds=60.0 + (arm.rank or 100), tokens=128_000, flops=1e15, peak_bytes=2_500_000_000,
-                    trainable=4_000 * (arm.rank or 20_000), blob_bytes=16_000 * (arm.rank or 20_000))  # fmt: skip
+    ledger = Ledger(
+        seconds=60.0 + (arm.rank or 100),
+        tokens=128_000,
+        flops=1e15,
+        peak_bytes=2_500_000_000,
+        trainable=4_000 * (arm.rank or 20_000),
+        blob_bytes=16_000 * (arm.rank or 20_000),
+    )
     if status == "failed":
         return spec, key, RunResult(key, "failed", "train", "loss is not finite at step 31", ledger=Ledger(seconds=9.0))
     return spec, key, RunResult(key, "done", "train", "", loss, 0.01, 200, curve, ledger, notes=("2 items were cut",))
@@ -88,8 +115,18 @@ def planted() -> Evidence:
                     metric = "cross_entropy" if task == "neutral_text" else "accuracy"
                     evals[run[1], task] = evaluation(run[1], task, arm_values(train, arm.name, task, seed), metric)
     environment = {"versions": {"torch": "2.9", "peft": None}, "device": "cpu", "threads": 2}
-    return Evidence("planted", "Planted study", SEEDS, ARMS, tuple(EVALUATIONS), EVALUATIONS, tuple(runs), evals, environment,
-                    notes=("Synthetic scores.",))  # fmt: skip
+    return Evidence(
+        "planted",
+        "Planted study",
+        SEEDS,
+        ARMS,
+        tuple(EVALUATIONS),
+        EVALUATIONS,
+        tuple(runs),
+        evals,
+        environment,
+        notes=("Synthetic scores.",),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -105,8 +142,12 @@ def view(evidence):
 @pytest.fixture(scope="session")
 def unfinished(evidence) -> Evidence:
     """Only the base and seed 0 of two arms on the first train task; one of them not evaluated everywhere."""
-    kept = tuple(r for r in evidence.runs if r[0].train is None or (r[0].train.name == "qa-a" and r[0].seed == 0
-                 and r[0].arm.name in ("lora-r4", "full") and r[3] == "final"))  # fmt: skip
+    kept = tuple(
+        r
+        for r in evidence.runs
+        if r[0].train is None
+        or (r[0].train.name == "qa-a" and r[0].seed == 0 and r[0].arm.name in ("lora-r4", "full") and r[3] == "final")
+    )
     keys = {r[1] for r in kept}
     evals = {k: e for k, e in evidence.evals.items() if k[0] in keys and k != ("qa-a-full-0.0001-0", "trivia")}
     return replace(evidence, runs=kept, evals=evals)

@@ -1,6 +1,7 @@
 """The report of a study: numbers (`view`), then words (`page`, `verdict`), then drawing (`charts`, `html`, `text`).
 
-In: an `Evidence` record. Out: one HTML file that opens offline, markdown or JSON. Loads nothing heavy until it is called.
+In: an `Evidence` record. Out: one HTML file that opens offline, markdown or JSON. Loads nothing heavy until it is
+called.
 """
 
 from __future__ import annotations

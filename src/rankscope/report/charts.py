@@ -1,54 +1,37 @@
 """The report's charts as Vega-Lite specs. In: a `View`. Out: `Chart` records with caption and text alternative.
 
-Charts only repeat numbers that the tables hold. Text and lines take the page's own colour (``currentColor``), so one spec is
-readable on light and dark. Ranks run along one ramp of blues; full SFT is vermilion (Okabe and Ito's colour-blind-safe set).
+Charts only repeat numbers that the tables hold.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from rankscope.report import wording as w
+from rankscope.report.drawing import (
+    BASE,
+    DIVERGING,
+    FULL,
+    INK,
+    SHORT,
+    TALL,
+    Chart,
+    capital,
+    colour,
+    finished,
+    title_of,
+    unit_scale,
+)
 from rankscope.report.rows import Headline, ScoreRow
 from rankscope.report.view import View
-
-RAMP = ("#5fb7e8", "#3f97d8", "#3a78cf", "#5a63cc", "#8157c9", "#a24fbb")
-FULL, BASE, INK = "#e2661a", "#8c939c", "currentColor"
-DIVERGING = ("#d9822b", "#f3d3ad", "#f4f4f2", "#b3cdea", "#3f86cf")
-TALL, SHORT = 300, 210
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One drawing. ``section`` is the page section it belongs to; ``size`` is 'half' or 'small' of a row;
-    ``block`` is the (model, train task) it is about, if it is about one."""
-
-    id: str
-    section: str
-    title: str
-    caption: str
-    alt: str
-    spec: dict[str, Any]
-    size: str = "half"
-    block: tuple[str, str] = ("", "")
 
 
 def charts(view: View) -> tuple[Chart, ...]:
     """All charts that the view has data for, in reading order."""
     makers = (_frontier, _rank_curves, _transfer, _rates, _losses)
     return tuple(chart for make in makers for chart in make(view))
-
-
-def colours(view: View) -> tuple[list[str], list[str]]:
-    """Arm names and their colours: LoRA along the ramp by rank, full SFT vermilion."""
-    ranked = sorted((a for a in view.arms if a.kind == "lora"), key=lambda a: (a.rank or 0, a.name))
-    last = max(len(ranked) - 1, 1)
-    ramp = {a.name: RAMP[round(i * (len(RAMP) - 1) / last)] for i, a in enumerate(ranked)}
-    names = [a.name for a in view.arms if a.kind != "base"]
-    return names, [ramp.get(name, FULL) for name in names]
 
 
 def _frontier(view: View) -> list[Chart]:
@@ -59,12 +42,21 @@ def _frontier(view: View) -> list[Chart]:
         points = [p for h in rows if (p := _point(h, metric))]
         if not points:
             continue
-        axis = "Points forgotten, pooled over retention tasks" if metric == "accuracy" else "CE rise on neutral text, nats"
-        spec = _frontier_spec(view, points, f"{axis}  (right is worse)", f"Gain, {w.unit(rows[0].gain.metric)}")
+        axis = "Points forgotten, pooled" if metric == "accuracy" else "CE rise on neutral text, nats"
+        spec = _frontier_spec(view, points, f"{axis} (right is worse)", f"Gain, {w.unit(rows[0].gain.metric)}")
         said = "; ".join(f"{p['arm']}: gain {p['gain_text']}, forgotten {p['loss_text']}" for p in points)
         caption = "Up: learned more. Left: forgot less. Bars: ordinary 95 % intervals."
-        found.append(Chart(f"frontier-{i}", "verdict", f"Gain and forgetting, {_title(view, model, train)}", caption, said, spec,
-                           block=(model, train)))  # fmt: skip
+        found.append(
+            Chart(
+                f"frontier-{i}",
+                "verdict",
+                f"Gain and forgetting, {title_of(view, model, train)}",
+                caption,
+                said,
+                spec,
+                block=(model, train),
+            )
+        )
     return found
 
 
@@ -72,48 +64,69 @@ def _point(row: Headline, metric: str) -> dict[str, Any] | None:
     loss = row.forgotten if metric == "accuracy" else row.ce_rise
     if loss is None:
         return None
-    gain, scale, gain_scale = row.gain.contrast.estimate, _scale(metric), _scale(row.gain.metric)
+    gain, scale, gain_scale = row.gain.contrast.estimate, unit_scale(metric), unit_scale(row.gain.metric)
     return {
-        "arm": row.arm, "kind": row.kind,
-        "gain": gain.value * gain_scale, "gain_low": gain.low * gain_scale, "gain_high": gain.high * gain_scale,
-        "loss": loss.value * scale, "loss_low": loss.low * scale, "loss_high": loss.high * scale,
-        "gain_text": w.change(gain, row.gain.metric), "loss_text": w.change(loss, metric),
-    }  # fmt: skip
+        "arm": row.arm,
+        "kind": row.kind,
+        "gain": gain.value * gain_scale,
+        "gain_low": gain.low * gain_scale,
+        "gain_high": gain.high * gain_scale,
+        "loss": loss.value * scale,
+        "loss_low": loss.low * scale,
+        "loss_high": loss.high * scale,
+        "gain_text": w.change(gain, row.gain.metric),
+        "loss_text": w.change(loss, metric),
+    }
 
 
 def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -> dict[str, Any]:
     data = alt.Chart(alt.Data(values=points))
-    colour = _colour(view, legend=None)
-    tooltip = [alt.Tooltip("arm:N", title="Arm"), alt.Tooltip("gain_text:N", title="Gain"),
-               alt.Tooltip("loss_text:N", title="Forgotten")]  # fmt: skip
+    hue = colour(view, legend=None)
+    tooltip = [
+        alt.Tooltip("arm:N", title="Arm"),
+        alt.Tooltip("gain_text:N", title="Gain"),
+        alt.Tooltip("loss_text:N", title="Forgotten"),
+    ]
     x = alt.X("loss:Q", title=x_title, scale=alt.Scale(nice=True, zero=True))
     y = alt.Y("gain:Q", title=y_title, scale=alt.Scale(nice=True, zero=True))
-    zero = [alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=INK, opacity=0.45, strokeDash=[3, 3]).encode(**axis)
-            for axis in ({"x": alt.X("at:Q")}, {"y": alt.Y("at:Q")})]  # fmt: skip
+    zero = [
+        alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=INK, opacity=0.45, strokeDash=[3, 3]).encode(**axis)
+        for axis in ({"x": alt.X("at:Q")}, {"y": alt.Y("at:Q")})
+    ]
     bars = [
-        data.mark_rule(strokeWidth=2, opacity=0.75).encode(x=x, y=alt.Y("gain_low:Q"), y2="gain_high:Q", color=colour),
-        data.mark_rule(strokeWidth=2, opacity=0.75).encode(y=y, x=alt.X("loss_low:Q"), x2="loss_high:Q", color=colour),
+        data.mark_rule(strokeWidth=2, opacity=0.75).encode(x=x, y=alt.Y("gain_low:Q"), y2="gain_high:Q", color=hue),
+        data.mark_rule(strokeWidth=2, opacity=0.75).encode(y=y, x=alt.X("loss_low:Q"), x2="loss_high:Q", color=hue),
     ]
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=["lora", "full"], range=["circle", "square"]), legend=None)
-    marks = data.mark_point(filled=True, size=130, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip)
-    labels = data.mark_text(align="left", dx=9, dy=-9, fontSize=12.5, fontWeight=600, color=INK).encode(x=x, y=y, text="arm:N")
-    return _finish(alt.layer(*zero, *bars, marks, labels), TALL - 85)
+    marks = data.mark_point(filled=True, size=130, opacity=1).encode(x=x, y=y, color=hue, shape=shape, tooltip=tooltip)
+    labels = data.mark_text(align="left", dx=9, dy=-9, fontSize=12.5, fontWeight=600, color=INK).encode(
+        x=x, y=y, text="arm:N"
+    )
+    return finished(alt.layer(*zero, *bars, marks, labels), TALL - 85)
 
 
 def _rank_curves(view: View) -> list[Chart]:
     found = []
     for i, (model, train) in enumerate(view.blocks):
         for j, task in enumerate(view.tasks_of(train)):
-            rows = [s for s in view.scores if s.model == model and s.task == task and s.estimate and s.train in ("", train)]
+            rows = [
+                s for s in view.scores if s.model == model and s.task == task and s.estimate and s.train in ("", train)
+            ]
             ranked = sorted((s for s in rows if s.rank is not None), key=lambda s: s.rank)
             if not ranked:
                 continue
             refs = [s for s in rows if s.rank is None]
             flag = ", base not above chance" if any(s.is_above_chance is False for s in rows) else ""
             said = "; ".join(f"{s.arm} {w.score(s.estimate, s.metric)}" for s in (*refs, *ranked))
-            chart = Chart(f"rank-{i}-{j}", "ranks", f"{task} ({ranked[0].role.replace('_', '-')}{flag})",
-                          f"{_upper(_title(view, model, train))}. Bars and bands: ordinary 95 % intervals.", said,
-                          _rank_spec(view, ranked, refs), "small")  # fmt: skip
+            chart = Chart(
+                f"rank-{i}-{j}",
+                "ranks",
+                f"{task} ({ranked[0].role.replace('_', '-')}{flag})",
+                f"{capital(title_of(view, model, train))}. Bars and bands: ordinary 95 % intervals.",
+                said,
+                _rank_spec(view, ranked, refs),
+                "small",
+            )
             found.append(chart)
     return found
 
@@ -124,37 +137,57 @@ def _rank_spec(view: View, ranked: list[ScoreRow], refs: list[ScoreRow]) -> dict
     title = "Cross-entropy, nats (lower is better)" if w.is_nats(metric) else "Score, %"
     ranks = sorted({s.rank for s in ranked})
     pad = max((ranks[-1] / ranks[0]) ** 0.2, 1.5)  # room for the labels of the reference lines
-    log_axis = alt.X("rank:Q", title="LoRA rank (log scale)", axis=alt.Axis(values=ranks, grid=False, format="d"),
-                     scale=alt.Scale(type="log", base=2, domain=[ranks[0] / pad, ranks[-1] * pad], nice=False))  # fmt: skip
+    log_axis = alt.X(
+        "rank:Q",
+        title="LoRA rank (log scale)",
+        axis=alt.Axis(values=ranks, grid=False, format="d"),
+        scale=alt.Scale(type="log", base=2, domain=[ranks[0] / pad, ranks[-1] * pad], nice=False),
+    )
     layers = []
     for ref in refs:
         values, is_base = [_score(ref)], ref.arm == "base"
-        colour = BASE if is_base else FULL
+        line_colour = BASE if is_base else FULL
         data = alt.Chart(alt.Data(values=values))
-        layers.append(data.mark_rect(color=colour, opacity=0.16).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"))
-        line = data.mark_rule(color=colour, strokeWidth=1.6, strokeDash=[6, 3] if is_base else [1, 0])
+        band = data.mark_rect(color=line_colour, opacity=0.16)
+        layers.append(band.encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"))
+        line = data.mark_rule(color=line_colour, strokeWidth=1.6, strokeDash=[6, 3] if is_base else [1, 0])
         layers.append(line.encode(y=alt.Y("value:Q", scale=scale), tooltip=_score_tooltip()))
-        label = data.mark_text(color=INK, opacity=0.85, dy=-6, align="left" if is_base else "right", dx=4 if is_base else -4)
-        layers.append(label.encode(x=alt.value(0 if is_base else "width"), y=alt.Y("value:Q", scale=scale), text="arm:N"))
+        label = data.mark_text(
+            color=INK, opacity=0.85, dy=-6, align="left" if is_base else "right", dx=4 if is_base else -4
+        )
+        layers.append(
+            label.encode(x=alt.value(0 if is_base else "width"), y=alt.Y("value:Q", scale=scale), text="arm:N")
+        )
     data = alt.Chart(alt.Data(values=[_score(s) for s in ranked]))
     y = alt.Y("value:Q", title=title, scale=scale)
-    colour = _colour(view, legend=None)
+    hue = colour(view, legend=None)
     layers += [
         data.mark_line(color=INK, opacity=0.4, strokeWidth=1.5).encode(x=log_axis, y=y),
-        data.mark_rule(strokeWidth=2).encode(x=log_axis, y=alt.Y("low:Q"), y2="high:Q", color=colour),
-        data.mark_point(filled=True, size=80, opacity=1).encode(x=log_axis, y=y, color=colour, tooltip=_score_tooltip()),
+        data.mark_rule(strokeWidth=2).encode(x=log_axis, y=alt.Y("low:Q"), y2="high:Q", color=hue),
+        data.mark_point(filled=True, size=80, opacity=1).encode(x=log_axis, y=y, color=hue, tooltip=_score_tooltip()),
     ]
-    return _finish(alt.layer(*layers), SHORT)
+    return finished(alt.layer(*layers), SHORT)
 
 
 def _score(row: ScoreRow) -> dict[str, Any]:
-    scale, e = _scale(row.metric), row.estimate
-    return {"arm": row.arm, "rank": row.rank, "value": e.value * scale, "low": e.low * scale, "high": e.high * scale,
-            "text": w.score(e, row.metric), "sample": w.sample(e)}  # fmt: skip
+    scale, e = unit_scale(row.metric), row.estimate
+    return {
+        "arm": row.arm,
+        "rank": row.rank,
+        "value": e.value * scale,
+        "low": e.low * scale,
+        "high": e.high * scale,
+        "text": w.score(e, row.metric),
+        "sample": w.sample(e),
+    }
 
 
 def _score_tooltip() -> list[alt.Tooltip]:
-    return [alt.Tooltip("arm:N", title="Arm"), alt.Tooltip("text:N", title="Score"), alt.Tooltip("sample:N", title="From")]
+    return [
+        alt.Tooltip("arm:N", title="Arm"),
+        alt.Tooltip("text:N", title="Score"),
+        alt.Tooltip("sample:N", title="From"),
+    ]
 
 
 def _transfer(view: View) -> list[Chart]:
@@ -167,12 +200,23 @@ def _transfer(view: View) -> list[Chart]:
         for cell in (c for c in cells if (c.model, c.arm) == (model, arm)):
             e = cell.effect
             sign = {"positive": "▲ ", "negative": "▼ "}.get(e.mark, "") + ("! " if e.is_alarm else "")
-            values.append({"train": cell.train, "task": cell.task, "value": 100 * e.contrast.estimate.value, "marked": bool(e.mark),
-                           "text": sign + w.signed(e.contrast.estimate.value, e.metric), "change": w.change(e.contrast.estimate, e.metric),
-                           "simultaneous": w.simultaneous(e.contrast, e.metric), "role": cell.role})  # fmt: skip
+            values.append(
+                {
+                    "train": cell.train,
+                    "task": cell.task,
+                    "value": 100 * e.contrast.estimate.value,
+                    "marked": bool(e.mark),
+                    "text": sign + w.signed(e.contrast.estimate.value, e.metric),
+                    "change": w.change(e.contrast.estimate, e.metric),
+                    "simultaneous": w.simultaneous(e.contrast, e.metric),
+                    "role": cell.role,
+                }
+            )
         said = "; ".join(f"trained on {v['train']}, scored on {v['task']}: {v['text']}" for v in values)
         title = arm if len(view.models) == 1 else f"{arm} ({model})"
-        caption = "Points against the base. ▲ ▼ mark what is shown (simultaneous interval excludes 0); pale figures are not."
+        caption = (
+            "Points against the base. ▲ ▼ mark what is shown (simultaneous interval excludes 0); pale figures are not."
+        )
         found.append(Chart(f"transfer-{i}", "transfer", title, caption, said, _transfer_spec(values, order, top)))
     return found
 
@@ -181,17 +225,24 @@ def _transfer_spec(values: list[dict], order: list[str], top: float) -> dict[str
     data = alt.Chart(alt.Data(values=values))
     x = alt.X("task:N", title="Scored on", sort=order, axis=alt.Axis(labelAngle=-35, labelLimit=130, grid=False))
     y = alt.Y("train:N", title="Trained on", axis=alt.Axis(labelLimit=130, grid=False))
-    scale = alt.Scale(domain=[-top, -top / 2, 0, top / 2, top], range=list(DIVERGING), clamp=True)
+    scale = alt.Scale(domain=[-top, -top / 2, 0, top / 2, top], range=list(DIVERGING), clamp=True, interpolate="rgb")
     fill = alt.Color("value:Q", scale=scale, legend=None)
-    tooltip = [alt.Tooltip(f"{key}:N", title=name) for key, name in
-               (("train", "Trained on"), ("task", "Scored on"), ("role", "Role"), ("change", "Points, 95 %"),
-                ("simultaneous", "Simultaneous"))]  # fmt: skip
+    tooltip = [
+        alt.Tooltip(f"{key}:N", title=name)
+        for key, name in (
+            ("train", "Trained on"),
+            ("task", "Scored on"),
+            ("role", "Role"),
+            ("change", "Points, 95 %"),
+            ("simultaneous", "Simultaneous"),
+        )
+    ]
     boxes = data.mark_rect(cornerRadius=3, stroke="#8c939c55").encode(x=x, y=y, color=fill, tooltip=tooltip)
     text = data.mark_text(fontSize=12, color="#14181d").encode(
         x=x, y=y, text="text:N", opacity=alt.condition("datum.marked", alt.value(1), alt.value(0.5))
     )
     rows = len({v["train"] for v in values})
-    return _finish(alt.layer(boxes, text), 40 * max(rows, 2))
+    return finished(alt.layer(boxes, text), 40 * max(rows, 2))
 
 
 def _rates(view: View) -> list[Chart]:
@@ -200,21 +251,52 @@ def _rates(view: View) -> list[Chart]:
         rows = [t for t in view.trials if (t.model, t.train) == (model, train) and t.validation_loss is not None]
         if not rows:
             continue
-        values = [{"arm": t.arm, "lr": t.lr, "loss": t.validation_loss, "chosen": t.is_chosen,
-                   "low": t.validation_loss - (t.validation_se or 0), "high": t.validation_loss + (t.validation_se or 0)}
-                  for t in rows]  # fmt: skip
-        data, colour = alt.Chart(alt.Data(values=values)), _colour(view)
-        x = alt.X("lr:Q", title="Learning rate (log scale)", scale=alt.Scale(type="log"), axis=alt.Axis(format=".0e", tickCount=4))
+        values = [
+            {
+                "arm": t.arm,
+                "lr": t.lr,
+                "loss": t.validation_loss,
+                "chosen": t.is_chosen,
+                "low": t.validation_loss - (t.validation_se or 0),
+                "high": t.validation_loss + (t.validation_se or 0),
+            }
+            for t in rows
+        ]
+        data, hue = alt.Chart(alt.Data(values=values)), colour(view)
+        x = alt.X(
+            "lr:Q",
+            title="Learning rate (log scale)",
+            scale=alt.Scale(type="log", nice=False, padding=24),
+            axis=alt.Axis(format=".0e", tickCount=4, grid=False),
+        )
         y = alt.Y("loss:Q", title="Validation loss, nats", scale=alt.Scale(zero=False))
-        tooltip = [alt.Tooltip("arm:N"), alt.Tooltip("lr:Q", format=".3g"), alt.Tooltip("loss:Q", format=".4f"), "chosen:N"]
-        hollow = data.mark_point(size=110, strokeWidth=2).encode(x=x, y=y, color=colour, tooltip=tooltip)
+        tooltip = [
+            alt.Tooltip("arm:N"),
+            alt.Tooltip("lr:Q", format=".3g"),
+            alt.Tooltip("loss:Q", format=".4f"),
+            "chosen:N",
+        ]
+        hollow = data.mark_point(size=110, strokeWidth=2).encode(x=x, y=y, color=hue, tooltip=tooltip)
         chosen = data.transform_filter("datum.chosen").mark_point(size=110, filled=True, opacity=1)
-        layers = (data.mark_line(strokeWidth=1.5, opacity=0.7).encode(x=x, y=y, color=colour),
-                  data.mark_rule(opacity=0.7).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour), hollow,
-                  chosen.encode(x=x, y=y, color=colour, tooltip=tooltip))  # fmt: skip
-        said = "; ".join(f"{t.arm} at {t.lr:g}: {t.validation_loss:.4f}{' (chosen)' if t.is_chosen else ''}" for t in rows)
-        found.append(Chart(f"rates-{i}", "rates", _upper(_title(view, model, train)), "Filled: the rate chosen. Bars: one standard error.",
-                           said, _finish(alt.layer(*layers), TALL - 40)))  # fmt: skip
+        layers = (
+            data.mark_line(strokeWidth=1.5, opacity=0.7).encode(x=x, y=y, color=hue),
+            data.mark_rule(opacity=0.7).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=hue),
+            hollow,
+            chosen.encode(x=x, y=y, color=hue, tooltip=tooltip),
+        )
+        said = "; ".join(
+            f"{t.arm} at {t.lr:g}: {t.validation_loss:.4f}{' (chosen)' if t.is_chosen else ''}" for t in rows
+        )
+        found.append(
+            Chart(
+                f"rates-{i}",
+                "rates",
+                capital(title_of(view, model, train)),
+                "Filled: the rate chosen. Bars: one standard error.",
+                said,
+                finished(alt.layer(*layers), TALL - 40),
+            )
+        )
     return found
 
 
@@ -222,54 +304,33 @@ def _losses(view: View) -> list[Chart]:
     found = []
     for i, (model, train) in enumerate(view.blocks):
         rows = [c for c in view.curves if (c.model, c.train) == (model, train)]
-        values = [{"arm": c.arm, "run": f"{c.arm}, seed {c.seed}", "step": step, "loss": loss}
-                  for c in rows for step, loss in zip(c.steps, c.losses, strict=True)]  # fmt: skip
+        values = [
+            {"arm": c.arm, "run": f"{c.arm}, seed {c.seed}", "step": step, "loss": loss}
+            for c in rows
+            for step, loss in zip(c.steps, c.losses, strict=True)
+        ]
         if not values:
             continue
-        line = alt.Chart(alt.Data(values=values)).mark_line(strokeWidth=1.6, opacity=0.8).encode(
-            x=alt.X("step:Q", title="Training step", axis=alt.Axis(grid=False)),
-            y=alt.Y("loss:Q", title="Training loss, nats per label token", scale=alt.Scale(zero=False)),
-            color=_colour(view), detail="run:N",
-            tooltip=[alt.Tooltip("run:N"), alt.Tooltip("step:Q"), alt.Tooltip("loss:Q", format=".3f")],
-        )  # fmt: skip
+        line = (
+            alt.Chart(alt.Data(values=values))
+            .mark_line(strokeWidth=1.6, opacity=0.8)
+            .encode(
+                x=alt.X("step:Q", title="Training step", axis=alt.Axis(grid=False)),
+                y=alt.Y("loss:Q", title="Training loss, nats per label token", scale=alt.Scale(zero=False)),
+                color=colour(view),
+                detail="run:N",
+                tooltip=[alt.Tooltip("run:N"), alt.Tooltip("step:Q"), alt.Tooltip("loss:Q", format=".3f")],
+            )
+        )
         said = "; ".join(f"{c.arm}, seed {c.seed}: from {c.losses[0]:.3f} to {c.losses[-1]:.3f}" for c in rows)
-        found.append(Chart(f"loss-{i}", "curves", _upper(_title(view, model, train)), "One line per seed, averaged over stretches of steps.",
-                           said, _finish(line, TALL - 40)))  # fmt: skip
+        found.append(
+            Chart(
+                f"loss-{i}",
+                "curves",
+                capital(title_of(view, model, train)),
+                "One line per seed, averaged over stretches of steps.",
+                said,
+                finished(line, TALL - 40),
+            )
+        )
     return found
-
-
-def _palette(view: View) -> alt.Scale:
-    names, hues = colours(view)
-    return alt.Scale(domain=names, range=hues)
-
-
-def _colour(view: View, legend: Any = alt.Undefined) -> alt.Color:
-    if legend is alt.Undefined:
-        legend = alt.Legend(orient="top", title=None, symbolStrokeWidth=3)
-    return alt.Color("arm:N", scale=_palette(view), legend=legend)
-
-
-def _title(view: View, model: str, train: str) -> str:
-    return f"trained on {train}" if len(view.models) == 1 else f"{model} trained on {train}"
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _scale(metric: str) -> float:
-    return 1.0 if w.is_nats(metric) else 100.0
-
-
-def _finish(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
-    """The spec with the report's look, as wide as its box, without the address of a schema (nothing on the page is a link out)."""
-    spec = chart.properties(width="container", height=height, background="transparent").to_dict()
-    spec.pop("$schema")
-    font = "system-ui, sans-serif"
-    axis = {"labelColor": INK, "titleColor": INK, "tickColor": INK, "domainColor": INK, "gridColor": INK, "gridOpacity": 0.12,
-            "domainOpacity": 0.4, "tickOpacity": 0.4, "labelOpacity": 0.85, "labelFontSize": 11.5, "titleFontSize": 12,
-            "titleFontWeight": 500, "labelFont": font, "titleFont": font}  # fmt: skip
-    legend = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "labelFont": font}
-    spec["config"] = {"font": font, "view": {"stroke": None}, "axis": axis, "legend": legend, "text": {"font": font}}
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    return spec

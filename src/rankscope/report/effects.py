@@ -1,27 +1,29 @@
-"""The statistics of a report: scores, the family of paired comparisons, retention. In: an evidence `Index`. Out: rows.
+"""The statistics of a report: scores, the family of paired comparisons, retention. In: an evidence `Index`. Out:
+rows.
 
-All intervals come from ``rankscope.stats``; here is only decided what is compared with what. The family is the whole study's:
-every arm against its base on all tasks, pooled retention, and every LoRA arm against full SFT in domain.
+All intervals come from ``rankscope.stats``; here is only decided what is compared with what. The family is the
+whole study's: every arm against its base on all tasks, pooled retention, and every LoRA arm against full SFT in
+domain.
 
 Legend: N items, S seeds.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
-
 from rankscope.records import Contrast, Estimate
 from rankscope.report import verdict
 from rankscope.report.evidence import Index, Panel, Run, difference
+from rankscope.report.pooling import pool, share
 from rankscope.report.rows import BaseRow, Effect, FewShot, Headline, ScoreRow, Transfer
 from rankscope.report.tables import blocks
+from rankscope.report.wording import amount
 from rankscope.stats.contrast import Pair, contrasts
 from rankscope.stats.estimate import mean_estimate
-from rankscope.stats.retention import retention
 
 POOLED = "retention, pooled"
 ALARM = 0.10
@@ -82,18 +84,42 @@ def scores(index: Index, base: tuple[BaseRow, ...]) -> tuple[ScoreRow, ...]:
     """The score of every arm on every task it is judged on, the base's first."""
     known = {(row.model, row.task): row for row in base}
     rows = [
-        ScoreRow(r.model, "", "base", None, r.task, "/".join(r.roles), r.metric, r.estimate, r.chance, r.is_above_chance,
-                 "" if r.estimate else "not scored")
+        ScoreRow(
+            r.model,
+            "",
+            "base",
+            None,
+            r.task,
+            "/".join(r.roles),
+            r.metric,
+            r.estimate,
+            r.chance,
+            r.is_above_chance,
+            "" if r.estimate else "not scored",
+        )
         for r in base
-    ]  # fmt: skip
+    ]
     for (model, train), arm in product(blocks(index), index.tuned_arms):
         finals = index.finals(model, train, arm.name)
         for task, role in index.tasks(train):
             panel, row = index.panel(finals, task), known[model, _few_shot(task)[0]]
             estimate = mean_estimate(panel.values, clusters=panel.clusters) if panel else None
             why = "" if panel else "not evaluated" if finals else "no finished run"
-            rows.append(ScoreRow(model, train, arm.name, arm.rank, task, role, panel.metric if panel else row.metric,
-                                 estimate, row.chance, row.is_above_chance, why))  # fmt: skip
+            rows.append(
+                ScoreRow(
+                    model,
+                    train,
+                    arm.name,
+                    arm.rank,
+                    task,
+                    role,
+                    panel.metric if panel else row.metric,
+                    estimate,
+                    row.chance,
+                    row.is_above_chance,
+                    why,
+                )
+            )
     return tuple(rows)
 
 
@@ -105,10 +131,16 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
         panels |= _against_base(index, model, train, status)
         panels |= _against_full(index, model, train)
     pairs = [
-        Pair(arm=key.arm, other=key.other, task=key.task, difference=p.values, higher_is_better=p.higher_is_better,
-             clusters=p.clusters)
+        Pair(
+            arm=key.arm,
+            other=key.other,
+            task=key.task,
+            difference=p.values,
+            higher_is_better=p.higher_is_better,
+            clusters=p.clusters,
+        )
         for key, p in panels.items()
-    ]  # fmt: skip
+    ]
     judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
     return tuple(
         _effect(key, p.metric, contrast, status.get((key.model, _few_shot(key.task)[0])))
@@ -146,27 +178,6 @@ def _against_full(index: Index, model: str, train: str) -> dict[_Key, Panel]:
     return found
 
 
-def pool(panels: dict[str, Panel]) -> Panel | None:
-    """One panel whose mean is the unweighted mean of the tasks' means, over the seeds they share; items are (task, item).
-
-    Each task is centred, weighted by N / (T n_t) and lifted to the common mean, so the item part of the variance is the one
-    within tasks (tasks are strata, not a sample) and the seed part is that of the pooled seed means.
-    """
-    shared = tuple(s for s in next(iter(panels.values())).seeds if all(s in p.seeds for p in panels.values()))
-    if not shared:
-        return None
-    parts = [p.values[[p.seeds.index(s) for s in shared]] for p in panels.values()]  # each (S, n_t)
-    middle = float(np.mean([part.mean() for part in parts]))
-    total = sum(part.shape[1] for part in parts)
-    values = [(part - part.mean()) * total / (len(parts) * part.shape[1]) + middle for part in parts]
-    items = tuple(f"{task}/{item}" for task, p in panels.items() for item in p.items)
-    clusters = None
-    if any(p.clusters is not None for p in panels.values()):
-        labels = [f"{t}/{c}" for t, p in panels.items() for c in (p.items if p.clusters is None else p.clusters)]
-        clusters = np.array(labels)
-    return Panel(np.concatenate(values, axis=1), items, shared, clusters, next(iter(panels.values())).metric)
-
-
 def _effect(key: _Key, metric: str, contrast: Contrast, is_above_chance: bool | None) -> Effect:
     mark = "positive" if contrast.low > 0 else "negative" if contrast.high < 0 else ""
     points = metric != "cross_entropy" and key.other == "base" and key.task != POOLED
@@ -179,20 +190,24 @@ def transfers(index: Index, effects: tuple[Effect, ...]) -> tuple[Transfer, ...]
     known = {(e.model, e.train, e.contrast.arm, e.task): e for e in effects if e.contrast.other == "base"}
     return tuple(
         Transfer(model, arm.name, train, task, role, known.get((model, train, arm.name, task)))
-        for arm in index.tuned_arms for model, train in blocks(index) for task, role in index.tasks(train)
-    )  # fmt: skip
+        for arm in index.tuned_arms
+        for model, train in blocks(index)
+        for task, role in index.tasks(train)
+    )
 
 
 def headlines(index: Index, effects: tuple[Effect, ...], base: tuple[BaseRow, ...]) -> tuple[Headline, ...]:
     """One row per train task and arm, failed and missing ones included."""
     return tuple(
         _headline(index, model, train, arm.name, effects, base)
-        for model, train in blocks(index) for arm in index.tuned_arms
-    )  # fmt: skip
+        for model, train in blocks(index)
+        for arm in index.tuned_arms
+    )
 
 
-def _headline(index: Index, model: str, train: str, name: str, effects: tuple[Effect, ...],
-              base: tuple[BaseRow, ...]) -> Headline:  # fmt: skip
+def _headline(
+    index: Index, model: str, train: str, name: str, effects: tuple[Effect, ...], base: tuple[BaseRow, ...]
+) -> Headline:
     arm = next(a for a in index.evidence.arms if a.name == name)
     mine = [e for e in effects if (e.model, e.train, e.contrast.arm, e.contrast.other) == (model, train, name, "base")]
     gain = next((e for e in mine if e.role == "in_domain"), None)
@@ -203,47 +218,68 @@ def _headline(index: Index, model: str, train: str, name: str, effects: tuple[Ef
     pooled = _pooled(mine)
     kept, reason = _kept(mine, pooled, index.evidence.margin)
     return Headline(
-        model=model, train=train, arm=name, kind=arm.kind, rank=arm.rank,
+        model=model,
+        train=train,
+        arm=name,
+        kind=arm.kind,
+        rank=arm.rank,
         lr=finals[0].spec.lr if finals else None,
         gain=gain,
         gain_is_above_chance=gain.is_above_chance if gain else None,
         retention=_retention(index, model, finals, train, base),
         forgotten=negated(pooled.contrast.estimate) if pooled else None,
-        kept=kept, kept_reason=reason,
+        kept=kept,
+        kept_reason=reason,
         ce_rise=negated(ce.contrast.estimate) if ce else None,
         ce_effect=ce,
         trainable=max((x.trainable for x in ledgers), default=0) or None,
         seconds=sum(x.seconds for x in ledgers) / len(ledgers) or None if ledgers else None,
         peak_bytes=max((x.peak_bytes for x in ledgers), default=0) or None,
         blob_bytes=max((x.blob_bytes for x in ledgers), default=0) or None,
-        num_seeds=len(finals), num_seeds_planned=len(index.evidence.seeds), num_failed=len(failed),
-    )  # fmt: skip
+        num_seeds=len(finals),
+        num_seeds_planned=len(index.evidence.seeds),
+        num_failed=len(failed),
+    )
 
 
 def _pooled(effects: list[Effect]) -> Effect | None:
     """Pooled forgetting: the pooled comparison, or the one task that could be pooled."""
     found = next((e for e in effects if e.task == POOLED), None)
-    single = [e for e in effects if e.role == "retention" and e.metric != "cross_entropy" and e.is_above_chance is not False]
+    single = [
+        e for e in effects if e.role == "retention" and e.metric != "cross_entropy" and e.is_above_chance is not False
+    ]
     return found or (single[0] if len(single) == 1 else None)
 
 
 def _kept(effects: list[Effect], pooled: Effect | None, margin: float) -> tuple[str, str]:
     """Non-inferiority of the pooled retention by its simultaneous interval, unless a single task is shown worse."""
     if pooled is None:
-        return verdict.NO_DATA, "no retention task with a base above chance has been measured"
+        return verdict.NO_DATA, "no usable retention task"
     tasks = [e for e in effects if e.role == "retention" and e.metric != "cross_entropy"]
-    worse = [e.task for e in tasks if e.contrast.verdict == "worse" and e.task != POOLED and e.is_above_chance is not False]
+    worse = [
+        e.task for e in tasks if e.contrast.verdict == "worse" and e.task != POOLED and e.is_above_chance is not False
+    ]
     if worse or pooled.contrast.verdict == "worse":
-        return verdict.LOST, f"shown worse on {', '.join(worse)}" if worse else "shown worse over the pooled tasks"
-    if pooled.contrast.low > -margin:
-        return verdict.SHOWN, "the simultaneous interval of the pooled loss ends inside the margin"
-    return verdict.OPEN, "the simultaneous interval of the pooled loss reaches beyond the margin"
+        return verdict.LOST, f"worse on {', '.join(worse)}" if worse else "worse over the pooled tasks"
+    if not math.isfinite(pooled.contrast.low):
+        return verdict.OPEN, "no simultaneous interval"
+    most = amount(max(-pooled.contrast.low, 0.0), pooled.metric).lstrip("+")
+    return (verdict.SHOWN if pooled.contrast.low > -margin else verdict.OPEN), f"loss at most {most}"
 
 
-def _retention(index: Index, model: str, finals: tuple[Run, ...], train: str, base: tuple[BaseRow, ...]) -> Estimate | None:
-    """Chance-corrected share of the base's scores that is left, pooled over retention tasks."""
-    known = {(row.model, row.task): row for row in base}
-    return None
+def _retention(
+    index: Index, model: str, finals: tuple[Run, ...], train: str, base: tuple[BaseRow, ...]
+) -> Estimate | None:
+    """Chance-corrected share of the base's scores that is left, pooled over the tasks whose base is above chance."""
+    known = {row.task: row for row in base if row.model == model}
+    untouched = index.base(model)
+    shares = {}
+    for task, role in index.tasks(train) if untouched else ():
+        row, after = known.get(task), index.panel(finals, task)
+        if role == "retention" and after is not None and row is not None and row.is_above_chance:
+            shares[task] = share(after, index.panel((untouched,), task), row.chance)
+    pooled = pool({task: panel for task, panel in shares.items() if panel is not None})
+    return None if pooled is None else mean_estimate(pooled.values, clusters=pooled.clusters)
 
 
 def negated(estimate: Estimate) -> Estimate:

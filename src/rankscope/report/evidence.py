@@ -1,5 +1,5 @@
-"""What a report is built from, and how to look things up in it. In: runs, evaluations and the study's declaration as plain
-records. Out: lookups and item-aligned panels of scores. Knows no statistics, no SQL and no drawing.
+"""What a report is built from, and how to look things up in it. In: runs, evaluations and the study's declaration
+as plain records. Out: lookups and item-aligned panels of scores. Knows no statistics, no SQL and no drawing.
 
 Legend: N items, S seeds.
 """
@@ -18,7 +18,9 @@ RunRole = Literal["final", "trial"]
 
 
 class Run(NamedTuple):
-    """One run with its key and what it was for: ``final`` runs carry the verdicts, ``trial`` runs only chose a learning rate."""
+    """One run with its key and what it was for: ``final`` runs carry the verdicts, ``trial`` runs only chose a
+    learning rate.
+    """
 
     spec: RunSpec
     key: str
@@ -30,9 +32,10 @@ class Run(NamedTuple):
 class Evidence:
     """All that a study has measured so far; it may be unfinished.
 
-    ``evaluations`` maps a train task's name to the (task name, role) pairs its arms are judged on, ``evals`` maps (run key,
-    task name) to the scores. ``runs`` may hold plain tuples in the order of `Run`. ``models`` is only needed when no run
-    of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for cross-entropy).
+    ``evaluations`` maps a train task's name to the (task name, role) pairs its arms are judged on, ``evals`` maps
+    (run key, task name) to the scores. ``runs`` may hold plain tuples in the order of `Run`. ``models`` is only
+    needed when no run of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for
+    cross-entropy).
     """
 
     name: str
@@ -92,10 +95,12 @@ class Index:
     def of(self, model: str, train: str, arm: str, role: RunRole | None = None) -> tuple[Run, ...]:
         """Runs of one arm on one train task, by seed then learning rate."""
         found = [
-            r for r in self.runs
-            if r.spec.train is not None and (r.spec.model.name, r.spec.train.name, r.spec.arm.name) == (model, train, arm)
+            r
+            for r in self.runs
+            if r.spec.train is not None
+            and (r.spec.model.name, r.spec.train.name, r.spec.arm.name) == (model, train, arm)
             and role in (None, r.role)
-        ]  # fmt: skip
+        ]
         return tuple(sorted(found, key=lambda r: (r.spec.seed, r.spec.lr)))
 
     def finals(self, model: str, train: str, arm: str) -> tuple[Run, ...]:

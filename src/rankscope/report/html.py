@@ -1,7 +1,8 @@
-"""The report as one self-contained HTML file. In: a `View`. Out: text. No network: scripts, styles and data are all inline.
+"""The report as one self-contained HTML file. In: a `View`. Out: text. No network: scripts, styles and data are all
+inline.
 
-Every text goes through Jinja's autoescape; chart specs are JSON in which ``<`` is written as an escape, so that no name can
-end the script element it stands in. The page's own policy forbids loading anything.
+Every text goes through Jinja's autoescape; chart specs are JSON in which ``<`` is written as an escape, so that no
+name can end the script element it stands in. The page's own policy forbids loading anything.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import json
 from importlib import resources
 from typing import Any
 
-from rankscope.report.charts import Chart, charts
+from rankscope.report.charts import charts
+from rankscope.report.drawing import Chart
 from rankscope.report.page import sections
 from rankscope.report.view import View
 
 
 def page(view: View) -> str:
-    """The finished page; under 3 MB, of which the drawing library is about 0.9 MB (left out if there is nothing to draw)."""
+    """The finished page; under 3 MB, of which the drawing library is about 0.9 MB (left out if there is nothing to
+    draw).
+    """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 

@@ -5,28 +5,72 @@ from __future__ import annotations
 from rankscope.report.rows import Method
 
 METHODS = (
-    Method("Gain", "In-domain score of the arm minus the base's, item by item.", "paired differences: Miller, arXiv 2411.00640"),
-    Method("Points forgotten", "Base minus arm on the retention tasks, item by item, averaged over tasks with equal weight. "
-           "Positive means worse.", "after Biderman et al., arXiv 2405.09673"),
-    Method("Retention", "(score - chance) / (base - chance), pooled over retention tasks; 100 % is what the base could do. Tasks "
-           "whose base is not shown above chance are left out.", "rankscope"),
+    Method(
+        "Gain",
+        "In-domain score of the arm minus the base's, item by item.",
+        "paired differences: Miller, arXiv 2411.00640",
+    ),
+    Method(
+        "Points forgotten",
+        "Base minus arm on the retention tasks, item by item, averaged over tasks with equal weight. "
+        "Positive means worse.",
+        "after Biderman et al., arXiv 2405.09673",
+    ),
+    Method(
+        "Retention",
+        "(score - chance) / (base - chance), pooled over retention tasks; 100 % is what the base could do. Tasks "
+        "whose base is not shown above chance are left out.",
+        "rankscope",
+    ),
     Method("Chance", "The larger of the uniform guess and the most frequent answer's share.", "rankscope"),
-    Method("CE rise", "Rise of the mean cross-entropy on neutral text, in nats per token. Lower cross-entropy is better.",
-           "after the PEFT method comparison"),
-    Method("95 % interval", "Of one mean difference, from two-way crossed variance components: items and seeds both vary, and the "
-           "same items are seen by every seed. With one seed it speaks for this seed only.",
-           "Satterthwaite 1946; clustered items: Miller, arXiv 2411.00640"),
-    Method("Simultaneous interval", "Wide enough that all comparisons of this study's family hold together at 95 % (max-|t|). "
-           "Verdict words read this interval only.", "Hothorn, Bretz and Westfall 2008"),
-    Method("Verdict words", "With margin m: 'within the margin' if the simultaneous interval lies inside (-m, m), and this comes "
-           "first; 'better' or 'worse' if it excludes 0; else 'undecided', with the effect that would have been seen with 80 % "
-           "power.", "equivalence: Schuirmann 1987"),
-    Method("Shown retained", "Every pooled retention task's simultaneous lower limit lies above -m (non-inferiority). 'Forgot': at "
-           "least one is worse. Anything else is 'not shown to be retained', however small the loss looks.", "rankscope"),
-    Method("Transfer", "Score on another task after training minus the base's. Marked only where the simultaneous interval excludes "
-           "0; an alarm is a marked drop of more than 10 points.", "after arXiv 2512.15634"),
-    Method("Learning rate", "Chosen per arm by validation loss on a split carved from train, never from items of a verdict, with the "
-           "one-standard-error rule toward the lower rate.", "one-standard-error rule: Breiman et al. 1984"),
-    Method("Flips", "Items right before and wrong after (lost), and the reverse (won), counted over seeds.", "rankscope"),
-    Method("LoRA", "A frozen weight plus a product of two thin matrices of rank r, scaled by alpha / r.", "Hu et al., arXiv 2106.09685"),
-)  # fmt: skip
+    Method(
+        "CE rise",
+        "Rise of the mean cross-entropy on neutral text, in nats per token. Lower cross-entropy is better.",
+        "after the PEFT method comparison",
+    ),
+    Method(
+        "95 % interval",
+        "Of one mean difference, from two-way crossed variance components: items and seeds both vary, and the "
+        "same items are seen by every seed. With one seed it speaks for this seed only.",
+        "Satterthwaite 1946; clustered items: Miller, arXiv 2411.00640",
+    ),
+    Method(
+        "Simultaneous interval",
+        "Wide enough that all comparisons of this study's family hold together at 95 % (max-|t|). "
+        "Verdict words read this interval only.",
+        "Hothorn, Bretz and Westfall 2008",
+    ),
+    Method(
+        "Verdict words",
+        "With margin m: 'within the margin' if the simultaneous interval lies inside (-m, m), and this comes "
+        "first; 'better' or 'worse' if it excludes 0; else 'undecided', with the effect that would have been "
+        "seen with 80 % power.",
+        "equivalence: Schuirmann 1987",
+    ),
+    Method(
+        "Shown retained",
+        "Every pooled retention task's simultaneous lower limit lies above -m (non-inferiority). 'Forgot': at "
+        "least one is worse. Anything else is 'not shown to be retained', however small the loss looks.",
+        "rankscope",
+    ),
+    Method(
+        "Transfer",
+        "Score on another task after training minus the base's. Marked only where the simultaneous interval excludes "
+        "0; an alarm is a marked drop of more than 10 points.",
+        "after arXiv 2512.15634",
+    ),
+    Method(
+        "Learning rate",
+        "Chosen per arm by validation loss on a split carved from train, never from items of a verdict, with the "
+        "one-standard-error rule toward the lower rate.",
+        "one-standard-error rule: Breiman et al. 1984",
+    ),
+    Method(
+        "Flips", "Items right before and wrong after (lost), and the reverse (won), counted over seeds.", "rankscope"
+    ),
+    Method(
+        "LoRA",
+        "A frozen weight plus a product of two thin matrices of rank r, scaled by alpha / r.",
+        "Hu et al., arXiv 2106.09685",
+    ),
+)

@@ -1,4 +1,5 @@
-"""The rows a report's view is made of: frozen, JSON-ready, no behaviour. Knows nothing about how they are computed or drawn.
+"""The rows a report's view is made of: frozen, JSON-ready, no behaviour. Knows nothing about how they are computed
+or drawn.
 
 Scores are fractions (0.25 = 25 %) or nats per token; the view never rounds. ``None`` means "not there", never zero.
 """
@@ -29,9 +30,11 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Effect:
-    """A paired difference of the study's family. ``contrast`` is signed so that positive is better, also for cross-entropy.
+    """A paired difference of the study's family. ``contrast`` is signed so that positive is better, also for
+    cross-entropy.
 
-    ``is_above_chance`` is about the base on this task; ``is_alarm`` marks a shown drop beyond the stated number of points.
+    ``is_above_chance`` is about the base on this task; ``is_alarm`` marks a shown drop beyond the stated number of
+    points.
     """
 
     model: str
@@ -150,6 +153,7 @@ class Flips:
     won: int
     num_items: int
     num_seeds: int
+    is_above_chance: bool | None = None
 
 
 @dataclass(frozen=True)

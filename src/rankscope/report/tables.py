@@ -1,6 +1,8 @@
-"""The bookkeeping of a report: runs, learning rates, curves, flips, costs, what is missing. In: an evidence `Index`. Out: rows.
+"""The bookkeeping of a report: runs, learning rates, curves, flips, costs, what is missing. In: an evidence
+`Index`. Out: rows.
 
-Nothing here needs an interval: these are records of what happened, or counts of it. Knows no statistics and no drawing.
+Nothing here needs an interval: these are records of what happened, or counts of it. Knows no statistics and no
+drawing.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import numpy as np
 
 from rankscope.records import Ledger
 from rankscope.report.evidence import Index, Run, difference
-from rankscope.report.rows import Cost, Curve, Fact, Failure, Flips, RunRow, Trial
+from rankscope.report.rows import BaseRow, Cost, Curve, Fact, Failure, Flips, RunRow, Trial
 
 CURVE_POINTS = 60
 
@@ -32,8 +34,20 @@ def trials(index: Index) -> tuple[Trial, ...]:
         winners = tuple(r for r in index.of(model, train, arm.name, "final") if r.spec.seed in seeds)
         for run in sorted((*tried, *winners), key=lambda r: r.spec.lr) if tried else ():
             result, lr = run.result, run.spec.lr
-            rows.append(Trial(model, train, arm.name, lr, run.spec.seed, result.status, finite(result.validation_loss),
-                              finite(result.validation_se), run.role == "final" and lr in chosen, result.message))  # fmt: skip
+            rows.append(
+                Trial(
+                    model,
+                    train,
+                    arm.name,
+                    lr,
+                    run.spec.seed,
+                    result.status,
+                    finite(result.validation_loss),
+                    finite(result.validation_se),
+                    run.role == "final" and lr in chosen,
+                    result.message,
+                )
+            )
     return tuple(rows)
 
 
@@ -52,8 +66,9 @@ def curves(index: Index) -> tuple[Curve, ...]:
     return tuple(rows)
 
 
-def flips(index: Index) -> tuple[Flips, ...]:
+def flips(index: Index, base: tuple[BaseRow, ...]) -> tuple[Flips, ...]:
     """Right before and wrong after, and the reverse, summed over seeds. Only for tasks scored 0 or 1."""
+    status = {(row.model, row.task): row.is_above_chance for row in base}
     rows = []
     for (model, train), arm in product(blocks(index), index.tuned_arms):
         for task, role in index.tasks(train):
@@ -63,7 +78,20 @@ def flips(index: Index) -> tuple[Flips, ...]:
             if change is None or not change.higher_is_better:
                 continue
             lost, won = int((change.values < -0.5).sum()), int((change.values > 0.5).sum())
-            rows.append(Flips(model, train, arm.name, task, role, lost, won, len(change.items), len(change.seeds)))
+            rows.append(
+                Flips(
+                    model,
+                    train,
+                    arm.name,
+                    task,
+                    role,
+                    lost,
+                    won,
+                    len(change.items),
+                    len(change.seeds),
+                    status.get((model, task)),
+                )
+            )
     return tuple(rows)
 
 
@@ -101,8 +129,9 @@ def failures(index: Index) -> tuple[Failure, ...]:
     """Runs and evaluations that failed, with where and why."""
     rows = [
         Failure(f"{r.spec.name} ({r.role})", r.result.stage, r.result.message or "no message")
-        for r in index.runs if r.result.status == "failed"
-    ]  # fmt: skip
+        for r in index.runs
+        if r.result.status == "failed"
+    ]
     names = {r.key: r.spec.name for r in index.runs}
     for (run_key, task), found in index.evidence.evals.items():
         if found.status == "failed":
@@ -158,8 +187,14 @@ def costs(index: Index) -> tuple[Cost, ...]:
 
 def _cost(name: str, ledgers: list[Ledger], total: float) -> Cost:
     seconds = sum(ledger.seconds for ledger in ledgers)
-    return Cost(name, len(ledgers), seconds, sum(ledger.tokens for ledger in ledgers),
-                sum(ledger.flops for ledger in ledgers), seconds / total if total else None)  # fmt: skip
+    return Cost(
+        name,
+        len(ledgers),
+        seconds,
+        sum(ledger.tokens for ledger in ledgers),
+        sum(ledger.flops for ledger in ledgers),
+        seconds / total if total else None,
+    )
 
 
 def provenance(index: Index) -> tuple[Fact, ...]:
@@ -167,7 +202,9 @@ def provenance(index: Index) -> tuple[Fact, ...]:
     models = {r.spec.model.name: r.spec.model for r in index.runs} | {m.name: m for m in index.evidence.models}
     facts = []
     for model in models.values():
-        origin = f"{model.id}, revision {model.revision or 'not given'}, {model.dtype}, key {model.key or 'not recorded'}"
+        origin = (
+            f"{model.id}, revision {model.revision or 'not given'}, {model.dtype}, key {model.key or 'not recorded'}"
+        )
         facts.append(Fact(f"Model {model.name}", origin))
     for ref in {r.spec.train.name: r.spec.train for r in index.runs if r.spec.train}.values():
         limit = "all rows" if ref.limit is None else f"first {ref.limit} rows"
@@ -175,7 +212,9 @@ def provenance(index: Index) -> tuple[Fact, ...]:
     task_keys: dict[str, set[str]] = {}
     for (_, task), found in index.evidence.evals.items():
         task_keys.setdefault(task, set()).add(found.task_key)
-    facts += [Fact(f"Evaluation {task}", f"task key {', '.join(sorted(keys))}") for task, keys in sorted(task_keys.items())]
+    facts += [
+        Fact(f"Evaluation {task}", f"task key {', '.join(sorted(keys))}") for task, keys in sorted(task_keys.items())
+    ]
     facts.append(Fact("Seeds", ", ".join(map(str, index.evidence.seeds)) or "none"))
     recipes = {r.spec.recipe for r in index.runs if r.spec.recipe}
     for recipe in recipes:

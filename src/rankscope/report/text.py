@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from rankscope.report.page import Cell, Table, sections
+from rankscope.report.cells import Cell, Table
+from rankscope.report.page import sections
 from rankscope.report.view import View
 
 
@@ -43,7 +44,9 @@ def _row(cells: list[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return _escape(f"{cell.text} ({cell.note})" if cell.note and cell.text else cell.text or cell.note)
+    if not (cell.text and cell.note):
+        return _escape(cell.text or cell.note)
+    return _escape(f"{cell.text} {cell.note}" if cell.note.startswith("[") else f"{cell.text} ({cell.note})")
 
 
 def _escape(text: str) -> str:

@@ -34,15 +34,25 @@ class Block:
         """The arm's in-domain difference to full SFT, on the task the gain is about."""
         task = self.in_domain.task if self.in_domain else None
         fulls = {h.arm for h in self.headlines if h.kind == "full"}
-        return next((e for e in self.effects if e.contrast.arm == arm and e.contrast.other in fulls and e.task == task), None)
+        return next(
+            (e for e in self.effects if e.contrast.arm == arm and e.contrast.other in fulls and e.task == task), None
+        )
 
 
 def judge(block: Block) -> Verdict:
     """The sentence to quote for one train task, and the labelled details behind it."""
     if block.in_domain is None:
-        lead = f"Trained on {block.train}: nothing can be said yet, because no arm has both a finished run and a scored base."
+        lead = f"Trained on {block.train}: nothing can be said yet; no arm has both a finished run and a scored base."
         return Verdict(block.model, block.train, lead, tuple(_gaps(block)))
-    points = [*_learned(block), *_kept(block), *_alarms(block), *_open(block), *_format(block), *_left_out(block), *_gaps(block)]
+    points = [
+        *_learned(block),
+        *_kept(block),
+        *_alarms(block),
+        *_open(block),
+        *_format(block),
+        *_left_out(block),
+        *_gaps(block),
+    ]
     return Verdict(block.model, block.train, _lead(block), tuple(points))
 
 
@@ -60,7 +70,9 @@ def _lead(block: Block) -> str:
         elif all(h.kept == LOST for h in enough):
             text += ", but " + ("each of them" if len(enough) > 1 else "it") + " forgot"
         else:
-            text += ", but " + ("none of them" if len(enough) > 1 else "it") + _not(len(enough)) + " shown to be retained"
+            text += (
+                ", but " + ("none of them" if len(enough) > 1 else "it") + _not(len(enough)) + " shown to be retained"
+            )
     return f"{text}.{_scope(block)}"
 
 
@@ -81,7 +93,9 @@ def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tupl
     enough = [h for h in learned if words[h.arm] in ("equivalent", "better")]
     open_ranks = [h for h in ranked if words[h.arm] == "undecided"]
     if enough:
-        text = f"rank {enough[0].rank} is the lowest rank shown to learn as much as full SFT (to within {margin}, or more)"
+        text = (
+            f"rank {enough[0].rank} is the lowest rank shown to learn as much as full SFT (to within {margin}, or more)"
+        )
         if len(enough) > 1:
             text = f"{_ranks(enough)} are shown to learn as much as full SFT (to within {margin}, or more)"
         return enough, text
@@ -92,12 +106,20 @@ def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tupl
 
 def _learned(block: Block) -> list[tuple[str, str]]:
     metric = block.in_domain.metric
-    groups = {"better": "", "equivalent": "no change beyond the margin", "worse": "got worse", "undecided": "not decided"}
+    groups = {
+        "better": "",
+        "equivalent": "no change beyond the margin",
+        "worse": "got worse",
+        "undecided": "not decided",
+    }
     parts = []
     for word, title in groups.items():
         arms = [h for h in block.headlines if h.gain and _word(h.gain) == word]
         if arms:
-            parts.append((f"{title}: " if title else "") + ", ".join(f"{h.arm} {w.signed(h.gain.contrast.estimate.value, metric)}" for h in arms))
+            parts.append(
+                (f"{title}: " if title else "")
+                + ", ".join(f"{h.arm} {w.signed(h.gain.contrast.estimate.value, metric)}" for h in arms)
+            )
     return [("Learned", f"{'; '.join(parts)} ({w.unit(metric)} on {block.in_domain.task}, against the base).")]
 
 
@@ -123,8 +145,9 @@ def _open(block: Block) -> list[tuple[str, str]]:
         return []
     named = [
         f"{e.contrast.arm} against {e.contrast.other} on {e.task} ({w.change(e.contrast.estimate, e.metric)}; "
-        f"the study could see {w.plain_number(e.contrast.detectable, e.metric)} {w.unit(e.metric)})" for e in key[:3]
-    ]  # fmt: skip
+        f"the study could see {w.plain_number(e.contrast.detectable, e.metric)} {w.unit(e.metric)})"
+        for e in key[:3]
+    ]
     text = f"{len(open_effects)} of {len(block.effects)} comparisons"
     if named:
         text += f", in domain: {'; '.join(named)}" + (f" and {len(key) - 3} more" if len(key) > 3 else "")
@@ -137,10 +160,15 @@ def _format(block: Block) -> list[tuple[str, str]]:
         for shot in row.few_shot:
             if row.task == block.in_domain.task and shot.lift is not None:
                 lift = w.change(shot.lift, row.metric)
-                rise = "so part of the gain may be format" if shot.lift.low > 0 else "so format alone does not explain a gain"
+                rise = (
+                    "so part of the gain may be format"
+                    if shot.lift.low > 0
+                    else "so format alone does not explain a gain"
+                )
                 if shot.lift.low <= 0 <= shot.lift.high:
                     rise = "which does not show an effect of format"
-                text = f"{shot.shots} examples in the prompt, without training, change the base by {lift} {w.unit(row.metric)}"
+                change = f"{lift} {w.unit(row.metric)}"
+                text = f"{shot.shots} examples in the prompt, without training, change the base by {change}"
                 return [("Format", f"{text}, {rise}.")]
     return []
 
@@ -150,14 +178,21 @@ def _left_out(block: Block) -> list[tuple[str, str]]:
     if not names:
         return []
     verb = "is" if len(names) == 1 else "are"
-    return [("At chance", f"The base is not shown above chance on {w.listing(names)}, which {verb} left out of pooled retention.")]
+    return [
+        (
+            "At chance",
+            f"The base is not shown above chance on {w.listing(names)}, which {verb} left out of pooled retention.",
+        )
+    ]
 
 
 def _gaps(block: Block) -> list[tuple[str, str]]:
     lines = []
     for h in block.headlines:
         if h.num_failed:
-            lines.append(f"{h.arm}: {w.plural(h.num_failed, 'run')} failed and {'is' if h.num_failed == 1 else 'are'} in no mean")
+            lines.append(
+                f"{h.arm}: {w.plural(h.num_failed, 'run')} failed and {'is' if h.num_failed == 1 else 'are'} in no mean"
+            )
         elif h.num_seeds < h.num_seeds_planned:
             lines.append(f"{h.arm}: {h.num_seeds} of {w.plural(h.num_seeds_planned, 'seed')} finished")
     return [("Missing", "; ".join(lines) + ".")] if lines else []

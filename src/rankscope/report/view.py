@@ -1,6 +1,8 @@
-"""Every number the report shows, as plain data. In: `Evidence`. Out: a `View`, JSON-ready. No HTML, no drawing, no rounding.
+"""Every number the report shows, as plain data. In: `Evidence`. Out: a `View`, JSON-ready. No HTML, no drawing, no
+rounding.
 
-``build`` works on unfinished studies too: what is not there is listed in ``missing`` and is None in its row, never zero.
+``build`` works on unfinished studies too: what is not there is listed in ``missing`` and is None in its row, never
+zero.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ __all__ = ["Evidence", "View", "build"]
 
 @dataclass(frozen=True)
 class View:
-    """A report as data; the rows are described in `rankscope.report.rows`. ``verdict`` is the lead sentences of all verdicts."""
+    """A report as data; the rows are described in `rankscope.report.rows`. ``verdict`` is the lead sentences of all
+    verdicts.
+    """
 
     name: str
     title: str
@@ -88,20 +92,23 @@ def build(evidence: Evidence) -> View:
     effects = fx.family(index, base)
     headlines = fx.headlines(index, effects, base)
     verdicts = tuple(
-        judge(Block(
-            model, train,
-            tuple(h for h in headlines if (h.model, h.train) == (model, train)),
-            tuple(e for e in effects if (e.model, e.train) == (model, train)),
-            tuple(b for b in base if b.model == model),
-            evidence.margin,
-        ))
+        judge(
+            Block(
+                model,
+                train,
+                tuple(h for h in headlines if (h.model, h.train) == (model, train)),
+                tuple(e for e in effects if (e.model, e.train) == (model, train)),
+                tuple(b for b in base if b.model == model),
+                evidence.margin,
+            )
+        )
         for model, train in tables.blocks(index)
-    )  # fmt: skip
+    )
     missing = tables.missing(index)
     return View(
         name=evidence.name,
         title=evidence.title or evidence.name,
-        verdict=" ".join(v.lead for v in verdicts) or missing[0],
+        verdict=" ".join(v.lead for v in verdicts) or next(iter(missing), "This study declares no train task."),
         verdicts=verdicts,
         models=index.models,
         train=evidence.train,
@@ -116,7 +123,7 @@ def build(evidence: Evidence) -> View:
         base=base,
         trials=tables.trials(index),
         curves=tables.curves(index),
-        flips=tables.flips(index),
+        flips=tables.flips(index, base),
         runs=tables.run_rows(index),
         failures=tables.failures(index),
         missing=missing,

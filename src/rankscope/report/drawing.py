@@ -1,0 +1,96 @@
+"""The look of the report's charts, and what a `Chart` is. In: Altair charts. Out: finished Vega-Lite specs.
+
+Text and lines take the page's own colour (``currentColor``), so one spec is readable on light and dark. Ranks run
+along one ramp from blue to violet; full SFT is vermilion, after Okabe and Ito's colour-blind-safe set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from rankscope.report import wording as w
+from rankscope.report.view import View
+
+RAMP = ("#5fb7e8", "#3f97d8", "#3a78cf", "#5a63cc", "#8157c9", "#a24fbb")
+FULL, BASE, INK = "#e2661a", "#8c939c", "currentColor"
+DIVERGING = ("#d9822b", "#f3d3ad", "#f4f4f2", "#b3cdea", "#3f86cf")
+TALL, SHORT = 300, 210
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One drawing. ``section`` is the page section it belongs to; ``size`` is 'half' or 'small' of a row;
+    ``block`` is the (model, train task) it is about, if it is about one."""
+
+    id: str
+    section: str
+    title: str
+    caption: str
+    alt: str
+    spec: dict[str, Any]
+    size: str = "half"
+    block: tuple[str, str] = ("", "")
+
+
+def colours(view: View) -> tuple[list[str], list[str]]:
+    """Arm names and their colours: LoRA along the ramp by rank, full SFT vermilion."""
+    ranked = sorted((a for a in view.arms if a.kind == "lora"), key=lambda a: (a.rank or 0, a.name))
+    last = max(len(ranked) - 1, 1)
+    ramp = {a.name: RAMP[round(i * (len(RAMP) - 1) / last)] for i, a in enumerate(ranked)}
+    names = [a.name for a in view.arms if a.kind != "base"]
+    return names, [ramp.get(name, FULL) for name in names]
+
+
+def palette(view: View) -> alt.Scale:
+    names, hues = colours(view)
+    return alt.Scale(domain=names, range=hues)
+
+
+def colour(view: View, legend: Any = alt.Undefined) -> alt.Color:
+    if legend is alt.Undefined:
+        legend = alt.Legend(orient="top", title=None, symbolStrokeWidth=3)
+    return alt.Color("arm:N", scale=palette(view), legend=legend)
+
+
+def title_of(view: View, model: str, train: str) -> str:
+    return f"trained on {train}" if len(view.models) == 1 else f"{model} trained on {train}"
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def unit_scale(metric: str) -> float:
+    return 1.0 if w.is_nats(metric) else 100.0
+
+
+def finished(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
+    """The spec with the report's look, as wide as its box, without the address of a schema (nothing on the page is
+    a link out).
+    """
+    spec = chart.properties(width="container", height=height, background="transparent").to_dict()
+    spec.pop("$schema")
+    font = "system-ui, sans-serif"
+    axis = {
+        "labelColor": INK,
+        "titleColor": INK,
+        "tickColor": INK,
+        "domainColor": INK,
+        "gridColor": INK,
+        "gridOpacity": 0.12,
+        "domainOpacity": 0.4,
+        "tickOpacity": 0.4,
+        "labelOpacity": 0.85,
+        "labelFontSize": 11.5,
+        "titleFontSize": 12,
+        "titleFontWeight": 500,
+        "labelFont": font,
+        "titleFont": font,
+    }
+    legend = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "labelFont": font}
+    spec["config"] = {"font": font, "view": {"stroke": None}, "axis": axis, "legend": legend, "text": {"font": font}}
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return spec

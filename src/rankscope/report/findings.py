@@ -1,0 +1,228 @@
+"""The sections about results: headline, scores by rank, comparisons, transfer, the base. In: a `View`. Out:
+`Section`s.
+"""
+
+from __future__ import annotations
+
+from rankscope.report import wording as w
+from rankscope.report.cells import AT_CHANCE, TONES, Cell, Section, Table, role_words, where
+from rankscope.report.rows import BaseRow, Effect, Headline, Transfer
+from rankscope.report.verdict import KEPT_WORDS
+from rankscope.report.view import View
+
+KEPT_TONES = {"shown": "good", "lost": "bad", "not shown": "open", "no data": "quiet"}
+
+
+def headline(view: View) -> Section:
+    tables = tuple(_headline_table(view, model, train, i) for i, (model, train) in enumerate(view.blocks))
+    intro = (
+        "Each arm against the untouched base. Square brackets are ordinary 95 % intervals; the words read the wider "
+        f"simultaneous intervals of all {len(view.effects)} comparisons and a margin of {_margin(view)}."
+    )
+    return Section("headline", "What each arm learned, kept and cost", intro, tables, "Headline")
+
+
+def _headline_table(view: View, model: str, train: str, number: int) -> Table:
+    rows = tuple(_headline_row(h) for h in view.headlines if (h.model, h.train) == (model, train))
+    gain = next((h.gain for h in view.headlines if (h.model, h.train) == (model, train) and h.gain), None)
+    unit = w.unit(gain.metric) if gain else "points"
+    columns = (
+        "Arm",
+        "Learning rate",
+        f"Gain, {unit}",
+        "Gain shown?",
+        "Retention, %",
+        "Points forgotten",
+        "Kept?",
+        "CE rise, nats",
+        "Trained params",
+        "Time a run",
+        "Peak memory",
+        "Stored",
+        "Seeds",
+    )
+    sample = f"; gain on {gain.task}, {w.sample(gain.contrast.estimate)}" if gain else ""
+    place = where(view, model, train)
+    return Table(
+        f"headline-{number}", f"{place[:1].upper()}{place[1:]}{sample}", columns, rows, (1, 2, 4, 5, 7, 8, 9, 10, 11)
+    )
+
+
+def _headline_row(h: Headline) -> tuple[Cell, ...]:
+    seeds = Cell(
+        f"{h.num_seeds} of {h.num_seeds_planned}",
+        f"{h.num_failed} failed" if h.num_failed else "",
+        "flag" if h.num_seeds < h.num_seeds_planned else "",
+    )
+    if h.gain is None:
+        gain, word = Cell(w.NOTHING, "not measured", "quiet"), Cell(w.NOTHING, "", "quiet")
+    else:
+        gain, word = _stacked(w.change(h.gain.contrast.estimate, h.gain.metric)), _verdict_cell(h.gain)
+        if h.gain_is_above_chance is False:
+            gain = Cell(gain.text, f"{gain.note}; {AT_CHANCE}", "flag")
+    return (
+        Cell(h.arm),
+        Cell(w.learning_rate(h.lr)),
+        gain,
+        word,
+        _stacked(w.percent(h.retention)),
+        _stacked(w.change(h.forgotten, "accuracy")),
+        Cell(KEPT_WORDS[h.kept], h.kept_reason, KEPT_TONES[h.kept]),
+        _stacked(w.change(h.ce_rise, "cross_entropy")),
+        Cell(w.count(h.trainable)),
+        Cell(w.duration(h.seconds)),
+        Cell(w.number_bytes(h.peak_bytes)),
+        Cell(w.number_bytes(h.blob_bytes)),
+        seeds,
+    )
+
+
+def _stacked(text: str) -> Cell:
+    """A value with its interval under it."""
+    value, _, interval = text.partition(" ")
+    return Cell(value, interval, "" if interval else "quiet")
+
+
+def _verdict_cell(effect: Effect) -> Cell:
+    c = effect.contrast
+    return Cell(w.verdict(c, effect.metric), w.simultaneous(c, effect.metric), TONES[c.verdict])
+
+
+def ranks(view: View) -> Section:
+    tables = []
+    for i, (model, train) in enumerate(view.blocks):
+        tasks = view.tasks_of(train)
+        rows = []
+        for arm in dict.fromkeys(["base", *(h.arm for h in view.headlines if (h.model, h.train) == (model, train))]):
+            known = {s.task: s for s in view.scores if s.model == model and s.arm == arm and s.train in ("", train)}
+            cells = [Cell(arm)]
+            for task in tasks:
+                s = known.get(task)
+                if s is None or s.estimate is None:
+                    cells.append(Cell(w.NOTHING, s.missing if s else "not scored", "quiet"))
+                    continue
+                flag = AT_CHANCE if s.is_above_chance is False else ""
+                note = w.sample(s.estimate) + (f"; {flag}" if flag else "")
+                cells.append(Cell(w.score(s.estimate, s.metric), note, "flag" if flag else ""))
+            rows.append(tuple(cells))
+        roles = dict(view.evaluations.get(train, ()))
+        columns = ("Arm", *(f"{task} ({roles[task].replace('_', '-')})" for task in tasks))
+        tables.append(
+            Table(
+                f"scores-{i}",
+                f"Scores, {where(view, model, train)}",
+                columns,
+                tuple(rows),
+                tuple(range(1, len(columns))),
+            )
+        )
+    intro = (
+        "Scores in per cent (cross-entropy in nats per token, lower is better) with 95 % intervals, items and seeds."
+    )
+    return Section("ranks", "Scores by rank", intro, tuple(tables), "Ranks")
+
+
+def comparisons(view: View) -> Section:
+    tables = []
+    for i, (model, train) in enumerate(view.blocks):
+        rows = tuple(_comparison(e) for e in view.effects if (e.model, e.train) == (model, train))
+        columns = ("Comparison", "Task", "Difference", "Simultaneous", "Verdict", "p (adjusted)", "Items and seeds")
+        tables.append(
+            Table(f"comparisons-{i}", f"Paired differences, {where(view, model, train)}", columns, rows, (2, 3, 5))
+        )
+    intro = (
+        "Positive is better, also for cross-entropy (its sign is turned). Every undecided one is given with "
+        "the difference that this study could have seen with 80 % power."
+    )
+    return Section("comparisons", "All comparisons", intro, tuple(tables), "Comparisons")
+
+
+def _comparison(e: Effect) -> tuple[Cell, ...]:
+    c = e.contrast
+    role = role_words(e.role, e.is_above_chance)
+    scope = "" if c.estimate.num_seeds > 1 else c.estimate.scope
+    return (
+        Cell(f"{c.arm} − {c.other}"),
+        Cell(e.task, role),
+        Cell(w.change(c.estimate, e.metric), w.unit(e.metric)),
+        Cell(w.simultaneous(c, e.metric)),
+        Cell(w.verdict(c, e.metric), "", TONES[c.verdict]),
+        Cell(_p_value(c.p_value)),
+        Cell(w.sample(c.estimate), scope),
+    )
+
+
+def _p_value(value: float) -> str:
+    if value != value:
+        return w.NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def transfer(view: View) -> Section:
+    order = list(dict.fromkeys(t.task for t in view.transfer))
+    tables = []
+    for i, (model, arm) in enumerate(dict.fromkeys((t.model, t.arm) for t in view.transfer)):
+        cells = {(t.train, t.task): t for t in view.transfer if (t.model, t.arm) == (model, arm)}
+        rows = tuple(
+            (Cell(train), *(_transfer_cell(cells.get((train, task))) for task in order)) for train in view.train
+        )
+        caption = f"{arm}: change against the base" + (f", {model}" if len(view.models) > 1 else "")
+        tables.append(Table(f"transfer-{i}", caption, ("Trained on", *order), rows, tuple(range(1, len(order) + 1))))
+    intro = (
+        "Rows: what the arm was trained on. Columns: what it was scored on. Positive is better. A cell is marked ▲ or "
+        "▼ only if its simultaneous interval excludes 0; a shown drop of more than 10 points is an alarm."
+    )
+    return Section("transfer", "Transfer to other tasks", intro, tuple(tables), "Transfer")
+
+
+def _transfer_cell(cell: Transfer | None) -> Cell:
+    if cell is None:
+        return Cell(w.NOTHING, "not part of the study", "quiet")
+    if cell.effect is None:
+        return Cell(w.NOTHING, "not measured", "quiet")
+    e = cell.effect
+    mark = {"positive": "▲ ", "negative": "▼ "}.get(e.mark, "")
+    tone = "bad" if e.mark == "negative" else "good" if e.mark else "quiet"
+    notes = [cell.role.replace("_", "-")]
+    notes += ["ALARM"] * e.is_alarm + [AT_CHANCE] * (e.is_above_chance is False) + ["nats"] * w.is_nats(e.metric)
+    return Cell(mark + w.change(e.contrast.estimate, e.metric), "; ".join(notes), tone)
+
+
+def base(view: View) -> Section:
+    tables = []
+    for i, model in enumerate(view.models):
+        rows = tuple(_base_row(b) for b in view.base if b.model == model)
+        columns = (
+            "Task",
+            "Roles",
+            "Zero-shot",
+            "Items",
+            "Chance",
+            "Above chance?",
+            "Few-shot",
+            "Few-shot minus zero-shot",
+        )
+        tables.append(Table(f"base-{i}", model, columns, rows, (2, 4, 6, 7)))
+    intro = (
+        "Where the study starts. What a few examples in the prompt already give is format, not something learned. "
+        "Tasks on which the base is not shown above chance are flagged everywhere and left out of pooled figures."
+    )
+    return Section("base", "The untouched base", intro, tuple(tables), "Base")
+
+
+def _base_row(b: BaseRow) -> tuple[Cell, ...]:
+    if b.is_above_chance is None:
+        above = Cell(w.NOTHING, "", "quiet")
+    else:
+        above = Cell("yes", "", "good") if b.is_above_chance else Cell("not above chance", "left out of pools", "flag")
+    shots = "; ".join(f"{s.shots}-shot {w.score(s.estimate, b.metric)}" for s in b.few_shot) or w.NOTHING
+    lifts = "; ".join(w.change(s.lift, b.metric) for s in b.few_shot) or w.NOTHING
+    unit = "nats" if w.is_nats(b.metric) else "%"
+    zero = Cell(w.score(b.estimate, b.metric), unit) if b.estimate else Cell(w.NOTHING, "not scored", "quiet")
+    chance = w.NOTHING if b.chance is None else w.plain_number(b.chance, b.metric)
+    roles = ", ".join(r.replace("_", "-") for r in b.roles) or "extra"
+    return Cell(b.task), Cell(roles), zero, Cell(w.sample(b.estimate)), Cell(chance), above, Cell(shots), Cell(lifts)
+
+
+def _margin(view: View) -> str:
+    return f"{w.plain_number(view.margin, 'accuracy')} points ({view.margin:g} nats)"

@@ -1,0 +1,189 @@
+"""The sections about how results came to be: learning rates, curves, flips, runs, gaps, cost, origin. In: a `View`.
+Out: `Section`s.
+"""
+
+from __future__ import annotations
+
+from rankscope.report import wording as w
+from rankscope.report.cells import Cell, Section, Table, role_words, where
+from rankscope.report.view import View
+
+
+def rates(view: View) -> Section | None:
+    if not view.trials:
+        return None
+    tables = []
+    for i, (model, train) in enumerate(view.blocks):
+        rows = []
+        for t in (t for t in view.trials if (t.model, t.train) == (model, train)):
+            loss = w.NOTHING if t.validation_loss is None else f"{t.validation_loss:.4f}"
+            error = w.NOTHING if t.validation_se is None else f"{t.validation_se:.4f}"
+            state = Cell(t.status, t.message, "bad" if t.status == "failed" else "")
+            chosen = Cell("chosen", "", "good") if t.is_chosen else Cell("")
+            rows.append(
+                (Cell(t.arm), Cell(w.learning_rate(t.lr)), Cell(loss), Cell(error), chosen, state, Cell(str(t.seed)))
+            )
+        columns = ("Arm", "Learning rate", "Validation loss, nats", "Standard error", "Choice", "Status", "Seed")
+        tables.append(
+            Table(f"rates-{i}", f"Learning rates, {where(view, model, train)}", columns, tuple(rows), (1, 2, 3, 6))
+        )
+    intro = (
+        "All rates tried, at the first seed, judged by loss on a split carved from train, never on items of a verdict."
+    )
+    return Section("rates", "How learning rates were chosen", intro, tuple(tables), "Learning rates")
+
+
+def curves(view: View) -> Section | None:
+    if not view.curves:
+        return None
+    rows = tuple(
+        (
+            Cell(c.arm),
+            Cell(c.train),
+            Cell(str(c.seed)),
+            Cell(f"{c.losses[0]:.3f}"),
+            Cell(f"{c.losses[-1]:.3f}"),
+            Cell(f"{c.steps[-1]:,}"),
+        )
+        for c in view.curves
+    )
+    columns = ("Arm", "Trained on", "Seed", "First stretch, nats", "Last stretch, nats", "Steps")
+    table = Table("curves", "Training loss at the two ends of each run", columns, rows, (2, 3, 4, 5))
+    return Section("curves", "Learning curves", "Training loss of the runs that count.", (table,), "Curves")
+
+
+def flips(view: View) -> Section | None:
+    if not view.flips:
+        return None
+    rows = []
+    for f in view.flips:
+        answers = f.num_items * f.num_seeds
+        rows.append(
+            (
+                Cell(f.arm),
+                Cell(f.train),
+                Cell(f.task, role_words(f.role, f.is_above_chance)),
+                Cell(f"{f.lost:,}"),
+                Cell(f"{f.won:,}"),
+                Cell(f"{100 * f.lost / answers:.1f}"),
+                Cell(f"{100 * f.won / answers:.1f}"),
+                Cell(f"{f.num_items:,} items × {w.plural(f.num_seeds, 'seed')}"),
+            )
+        )
+    columns = ("Arm", "Trained on", "Task", "Right → wrong", "Wrong → right", "Lost, %", "Won, %", "Of")
+    intro = "A small net change can hide many changed answers. Counted over all seeds."
+    table = Table("flips", "Answers that changed against the base", columns, tuple(rows), (3, 4, 5, 6))
+    return Section("flips", "Changed answers", intro, (table,), "Flips")
+
+
+def runs(view: View) -> Section:
+    rows = []
+    for r in view.runs:
+        seed = w.NOTHING if r.seed is None else str(r.seed)
+        state = Cell(
+            r.status, f"{r.stage}: {r.message}" if r.status == "failed" else "", "bad" if r.status == "failed" else ""
+        )
+        speed = w.NOTHING if r.tokens_per_second is None else f"{r.tokens_per_second:,.0f}"
+        loss = w.NOTHING if r.validation_loss is None else f"{r.validation_loss:.4f}"
+        steps = w.NOTHING if r.steps is None else f"{r.steps:,}"
+        rows.append(
+            (
+                Cell(r.name, r.key),
+                state,
+                Cell(r.role),
+                Cell(w.learning_rate(r.lr)),
+                Cell(seed),
+                Cell(steps),
+                Cell(w.duration(r.seconds)),
+                Cell(speed),
+                Cell(w.number_bytes(r.peak_bytes)),
+                Cell(loss),
+                Cell("; ".join(r.notes)),
+            )
+        )
+    columns = (
+        "Run and key",
+        "Status",
+        "Role",
+        "Learning rate",
+        "Seed",
+        "Steps",
+        "Time",
+        "Tokens/s",
+        "Peak memory",
+        "Validation loss",
+        "Notes",
+    )
+    return Section(
+        "runs",
+        "All runs",
+        "",
+        (
+            Table(
+                "runs",
+                f"{w.plural(len(rows), 'run')}, done and failed",
+                columns,
+                tuple(rows),
+                (3, 4, 5, 6, 7, 8, 9),
+                "No run has started.",
+            ),
+        ),
+        "Runs",
+    )
+
+
+def gaps(view: View) -> Section:
+    failed = tuple((Cell(f.what), Cell(f.stage), Cell(f.message)) for f in view.failures)
+    absent = tuple((Cell(line),) for line in view.missing)
+    tables = (
+        Table("failures", "Failed", ("What", "Stage", "Message"), failed, empty="Nothing failed."),
+        Table("missing", "Not there yet", ("What",), absent, empty="Nothing is missing."),
+    )
+    return Section(
+        "gaps",
+        "Failures and gaps",
+        "What failed or is missing is in no mean, and is never counted as zero.",
+        tables,
+        "Gaps",
+    )
+
+
+def cost(view: View) -> Section:
+    rows = tuple(
+        (
+            Cell(c.part),
+            Cell(f"{c.num_runs:,}"),
+            Cell(w.duration(c.seconds)),
+            Cell(w.NOTHING if c.share is None else f"{100 * c.share:.0f}"),
+            Cell(w.count(c.tokens)),
+            Cell(f"{c.flops:.2e}" if c.flops else w.NOTHING),
+        )
+        for c in view.costs
+    )
+    columns = ("Part", "Pieces of work", "Time", "Share, %", "Tokens", "FLOPs")
+    training = sum(c.seconds for c in view.costs[:2])
+    intro = "As measured, wall clock."
+    if training:
+        share = 100 * view.costs[1].seconds / training
+        intro += f" {share:.0f} % of the training time went into learning rates that were not chosen."
+    return Section(
+        "cost", "What the study cost", intro, (Table("cost", "Ledger", columns, rows, (1, 2, 3, 4, 5)),), "Cost"
+    )
+
+
+def provenance(view: View) -> Section:
+    rows = tuple((Cell(f.name), Cell(f.value)) for f in view.provenance)
+    rows += tuple((Cell("Note"), Cell(note)) for note in view.notes)
+    table = Table("provenance", "Models, data, software", ("What", "Value"), rows)
+    return Section("provenance", "Where the numbers come from", "", (table,), "Provenance")
+
+
+def methods(view: View) -> Section:
+    rows = tuple((Cell(m.term), Cell(m.meaning), Cell(m.source)) for m in view.methods)
+    return Section(
+        "methods",
+        "Methods and words",
+        "",
+        (Table("methods", "Glossary", ("Word", "Meaning here", "Source"), rows),),
+        "Methods",
+    )

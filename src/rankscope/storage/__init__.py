@@ -1,0 +1,1 @@
+"""The store: one SQLite database and content-addressed safetensors files beside it."""

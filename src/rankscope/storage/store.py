@@ -1,0 +1,221 @@
+"""The only module that speaks SQL. In: records. Out: the same records, later. No torch.
+
+One folder: ``rankscope.db`` (SQLite in WAL mode), ``blobs/``, ``checkpoints/`` and a lock file that one writer holds. Every
+``put`` is one transaction, so a kill leaves either all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError
+
+from rankscope.errors import StoreError
+from rankscope.provenance import canonical_json, plain
+from rankscope.records import CurvePoint, EvalResult, Ledger, RunResult, RunSpec, Score, TaskRef
+from rankscope.storage.blobs import Blobs, full_disk
+from rankscope.storage.migrations import STEPS
+
+
+class Store:
+    """An open store; a context manager. Readers may open it while one writer works."""
+
+    def __init__(self, folder: Path, engine: Engine, lock: FileLock | None):
+        self.folder, self._engine, self._lock = folder, engine, lock
+        self.blobs = Blobs(folder / "blobs")
+
+    @classmethod
+    def open(cls, folder: str | Path, write: bool = True) -> Store:
+        """Open, and make it if ``write``. Raises StoreError: missing, in use, damaged, or made by a newer version."""
+        folder = Path(folder)
+        if not write and not (folder / "rankscope.db").is_file():
+            raise StoreError("no store here", got=str(folder), hint="Next: rankscope run STUDY")
+        lock = _lock(folder) if write else None
+        engine = create_engine(f"sqlite:///{folder / 'rankscope.db'}")
+        event.listen(engine, "connect", _pragmas)
+        store = cls(folder, engine, lock)
+        try:
+            store._migrate(write)
+        except StoreError:
+            store.close()
+            raise
+        if write:
+            store.blobs.clean()
+        return store
+
+    def close(self) -> None:
+        self._engine.dispose()
+        if self._lock is not None:
+            (self.folder / ".lock.pid").unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def save_study(self, name: str, key: str, config: dict, environment: dict) -> None:
+        with self._transaction() as db:
+            db.execute(text("INSERT OR REPLACE INTO studies VALUES (:key, :name, :config, :environment, :created)"),
+                       {"key": key, "name": name, "config": canonical_json(config),
+                        "environment": canonical_json(environment), "created": _now()})  # fmt: skip
+
+    def put_run(self, spec: RunSpec, key: str, result: RunResult) -> None:
+        """Store a finished or failed run; a later result of the same key takes its place."""
+        body = {k: v for k, v in plain(result).items() if k != "curve"}
+        with self._transaction() as db:
+            db.execute(text("INSERT OR REPLACE INTO runs VALUES (:key, :spec, :status, :result, :created)"),
+                       {"key": key, "spec": canonical_json(spec), "status": result.status, "result": canonical_json(body),
+                        "created": _now()})  # fmt: skip
+            db.execute(text("DELETE FROM curves WHERE run_key = :key"), {"key": key})
+            if result.curve:
+                db.execute(text("INSERT INTO curves VALUES (:run_key, :step, :loss, :lr, :tokens, :seconds)"),
+                           [{"run_key": key, **plain(p)} for p in result.curve])  # fmt: skip
+
+    def runs(self, keys: Iterable[str]) -> dict[str, RunResult]:
+        found = {}
+        with self._reading() as db:
+            for key in keys:
+                row = db.execute(text("SELECT result FROM runs WHERE key = :key"), {"key": key}).first()
+                if row is not None:
+                    points = db.execute(text("SELECT step, loss, lr, tokens, seconds FROM curves WHERE run_key = :key"
+                                             " ORDER BY step"), {"key": key})  # fmt: skip
+                    found[key] = _run(json.loads(row[0]), tuple(CurvePoint(*p) for p in points))
+        return found
+
+    def run(self, key: str) -> RunResult | None:
+        return self.runs([key]).get(key)
+
+    def put_eval(self, result: EvalResult, task: TaskRef, task_key: str) -> None:
+        """Store all scores of one run on one task, or the reason why there are none."""
+        where = {"run_key": result.run_key, "task_key": task_key}
+        with self._transaction() as db:
+            db.execute(text("DELETE FROM scores WHERE run_key = :run_key AND task_key = :task_key"), where)
+            db.execute(text("INSERT OR REPLACE INTO evals VALUES (:run_key, :task_key, :task, :status, :message, :metric,"
+                            " :chance, :ledger, :created)"),
+                       {**where, "task": canonical_json(task), "status": result.status, "message": result.message,
+                        "metric": result.metric, "chance": result.chance, "ledger": canonical_json(result.ledger),
+                        "created": _now()})  # fmt: skip
+            if result.scores:
+                db.execute(text("INSERT INTO scores VALUES (:run_key, :task_key, :position, :item, :value, :subject, :cluster,"
+                                " :response)"),
+                           [{**where, "position": i, **plain(s)} for i, s in enumerate(result.scores)])  # fmt: skip
+
+    def eval_status(self, run_key: str, task_key: str) -> str | None:
+        with self._reading() as db:
+            row = db.execute(text("SELECT status FROM evals WHERE run_key = :r AND task_key = :t"),
+                             {"r": run_key, "t": task_key}).first()  # fmt: skip
+        return row[0] if row else None
+
+    def eval(self, run_key: str, task_key: str) -> EvalResult | None:
+        """One evaluation with its scores in the task's order."""
+        where = {"r": run_key, "t": task_key}
+        with self._reading() as db:
+            row = db.execute(text("SELECT status, message, metric, chance, ledger FROM evals WHERE run_key = :r AND"
+                                  " task_key = :t"), where).first()  # fmt: skip
+            if row is None:
+                return None
+            scores = db.execute(text("SELECT item, value, subject, cluster, response FROM scores WHERE run_key = :r AND"
+                                     " task_key = :t ORDER BY position"), where)  # fmt: skip
+            return EvalResult(run_key, task_key, row[0], row[1], row[2], row[3], tuple(Score(*s) for s in scores),
+                              Ledger(**json.loads(row[4])))  # fmt: skip
+
+    def checkpoint_folder(self, name: str) -> Path:
+        return self.folder / "checkpoints" / name
+
+    def drop_checkpoint(self, name: str) -> None:
+        shutil.rmtree(self.checkpoint_folder(name), ignore_errors=True)
+
+    def gc(self, keep: set[str], delete: bool) -> dict[str, Any]:
+        """What can go: blobs not in ``keep`` and all checkpoints. Deletes them only if asked."""
+        blobs = [k for k in self.blobs.keys() if k not in keep]  # noqa: SIM118
+        checkpoints = self.folder / "checkpoints"
+        files = [p for p in checkpoints.rglob("*") if p.is_file()] if checkpoints.is_dir() else []
+        report = {
+            "database_bytes": (self.folder / "rankscope.db").stat().st_size,
+            "blob_files": len(self.blobs.keys()),
+            "blob_bytes": sum(self.blobs.size(k) for k in self.blobs.keys()),  # noqa: SIM118
+            "checkpoint_bytes": sum(p.stat().st_size for p in files),
+            "removable_blobs": len(blobs),
+            "removable_bytes": sum(self.blobs.size(k) for k in blobs) + sum(p.stat().st_size for p in files),
+        }
+        if delete:
+            for key in blobs:
+                self.blobs.remove(key)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        return report
+
+    def _migrate(self, write: bool) -> None:
+        with self._reading() as db:
+            version = db.execute(text("PRAGMA user_version")).scalar_one()
+        if version > len(STEPS):
+            raise StoreError(f"this store was made by a newer rankscope (schema {version}, known {len(STEPS)})",
+                             where=str(self.folder), hint="Next: pip install -U rankscope")  # fmt: skip
+        for number in range(version, len(STEPS) if write else version):
+            with self._transaction() as db:
+                for statement in STEPS[number]:
+                    db.execute(text(statement))
+                db.execute(text(f"PRAGMA user_version = {number + 1}"))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._translated(), self._engine.begin() as db:
+            yield db
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._translated(), self._engine.connect() as db:
+            yield db
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            if "full" in str(error.orig):
+                raise full_disk(self.folder) from error
+            raise StoreError(f"the database can't be used: {error.orig}", where=str(self.folder / "rankscope.db"),
+                             hint="Restore it from a copy, or give another --store") from error  # fmt: skip
+
+
+def _lock(folder: Path) -> FileLock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"the store's folder can't be made: {error.strerror}", got=str(folder)) from error
+    lock, note = FileLock(folder / ".lock"), folder / ".lock.pid"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        pid = note.read_text() if note.is_file() else "unknown"
+        raise StoreError(f"this store is in use by process {pid}", where=str(folder),
+                         hint="Wait for it, or give another --store; to watch it: rankscope status STUDY") from error  # fmt: skip
+    note.write_text(str(os.getpid()))
+    return lock
+
+
+def _pragmas(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA busy_timeout = 10000")
+
+
+def _run(body: dict, curve: tuple[CurvePoint, ...]) -> RunResult:
+    ledger, notes = Ledger(**body.pop("ledger")), tuple(body.pop("notes"))
+    items = tuple(body.pop("validation_items", ()))
+    return RunResult(**body, curve=curve, ledger=ledger, notes=notes, validation_items=items)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
