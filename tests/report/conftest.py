@@ -24,7 +24,7 @@ ARMS = (
 )
 BASE = {"qa-a": 0.40, "qa-b": 0.50, "trivia": 0.62, "recall": 0.55, "letters": 0.24}
 GAIN = {"lora-r1": 0.03, "lora-r4": 0.14, "lora-r16": 0.15, "full": 0.15}
-LOSS = {"lora-r1": 0.0, "lora-r4": 0.005, "lora-r16": 0.04, "full": 0.16}
+LOSS = {"lora-r1": 0.0, "lora-r4": 0.0, "lora-r16": 0.04, "full": 0.16}
 CHANCE = {"qa-a": 0.2, "qa-b": 0.25, "trivia": 0.25, "recall": 0.3, "letters": 0.25}
 EVALUATIONS = {
     "qa-a": (
@@ -95,7 +95,9 @@ def run_of(train: str, arm: Arm, lr: float, seed: int, status: str = "done", los
     )
     if status == "failed":
         return spec, key, RunResult(key, "failed", "train", "loss is not finite at step 31", ledger=Ledger(seconds=9.0))
-    return spec, key, RunResult(key, "done", "train", "", loss, 0.01, 200, curve, ledger, notes=("2 items were cut",))
+    result = RunResult(key, "done", validation_loss=loss, validation_se=0.01, steps=200, curve=curve, ledger=ledger,
+                       notes=("2 items were cut",))  # fmt: skip
+    return spec, key, result
 
 
 def planted() -> Evidence:

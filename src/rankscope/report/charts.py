@@ -5,10 +5,12 @@ Charts only repeat numbers that the tables hold.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import altair as alt
 
+from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.drawing import (
     BASE,
@@ -68,12 +70,8 @@ def _point(row: Headline, metric: str) -> dict[str, Any] | None:
     return {
         "arm": row.arm,
         "kind": row.kind,
-        "gain": gain.value * gain_scale,
-        "gain_low": gain.low * gain_scale,
-        "gain_high": gain.high * gain_scale,
-        "loss": loss.value * scale,
-        "loss_low": loss.low * scale,
-        "loss_high": loss.high * scale,
+        **_spread("gain", gain, gain_scale),
+        **_spread("loss", loss, scale),
         "gain_text": w.change(gain, row.gain.metric),
         "loss_text": w.change(loss, metric),
     }
@@ -87,8 +85,8 @@ def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -
         alt.Tooltip("gain_text:N", title="Gain"),
         alt.Tooltip("loss_text:N", title="Forgotten"),
     ]
-    x = alt.X("loss:Q", title=x_title, scale=alt.Scale(nice=True, zero=True))
-    y = alt.Y("gain:Q", title=y_title, scale=alt.Scale(nice=True, zero=True))
+    x = alt.X("loss:Q", title=x_title, axis=alt.Axis(tickCount=8), scale=alt.Scale(nice=True, zero=True))
+    y = alt.Y("gain:Q", title=y_title, axis=alt.Axis(tickCount=6), scale=alt.Scale(nice=True, zero=True))
     zero = [
         alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=INK, opacity=0.45, strokeDash=[3, 3]).encode(**axis)
         for axis in ({"x": alt.X("at:Q")}, {"y": alt.Y("at:Q")})
@@ -149,7 +147,7 @@ def _rank_spec(view: View, ranked: list[ScoreRow], refs: list[ScoreRow]) -> dict
         line_colour = BASE if is_base else FULL
         data = alt.Chart(alt.Data(values=values))
         band = data.mark_rect(color=line_colour, opacity=0.16)
-        layers.append(band.encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"))
+        layers.append(band.encode(y=alt.Y("value_low:Q", scale=scale), y2="value_high:Q"))
         line = data.mark_rule(color=line_colour, strokeWidth=1.6, strokeDash=[6, 3] if is_base else [1, 0])
         layers.append(line.encode(y=alt.Y("value:Q", scale=scale), tooltip=_score_tooltip()))
         label = data.mark_text(
@@ -163,7 +161,7 @@ def _rank_spec(view: View, ranked: list[ScoreRow], refs: list[ScoreRow]) -> dict
     hue = colour(view, legend=None)
     layers += [
         data.mark_line(color=INK, opacity=0.4, strokeWidth=1.5).encode(x=log_axis, y=y),
-        data.mark_rule(strokeWidth=2).encode(x=log_axis, y=alt.Y("low:Q"), y2="high:Q", color=hue),
+        data.mark_rule(strokeWidth=2).encode(x=log_axis, y=alt.Y("value_low:Q"), y2="value_high:Q", color=hue),
         data.mark_point(filled=True, size=80, opacity=1).encode(x=log_axis, y=y, color=hue, tooltip=_score_tooltip()),
     ]
     return finished(alt.layer(*layers), SHORT)
@@ -174,12 +172,17 @@ def _score(row: ScoreRow) -> dict[str, Any]:
     return {
         "arm": row.arm,
         "rank": row.rank,
-        "value": e.value * scale,
-        "low": e.low * scale,
-        "high": e.high * scale,
+        **_spread("value", e, scale),
         "text": w.score(e, row.metric),
         "sample": w.sample(e),
     }
+
+
+def _spread(name: str, estimate: Estimate, scale: float) -> dict[str, float]:
+    """The value and the ends of its bar; where there is no interval the bar has no length (the tooltip says why)."""
+    value = estimate.value * scale
+    low, high = (v * scale if math.isfinite(v) else value for v in (estimate.low, estimate.high))
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _score_tooltip() -> list[alt.Tooltip]:

@@ -17,13 +17,14 @@ from itertools import product
 
 from rankscope.records import Contrast, Estimate
 from rankscope.report import verdict
-from rankscope.report.evidence import Index, Panel, Run, difference
-from rankscope.report.pooling import pool, share
+from rankscope.report.evidence import Index, Panel, Run, common, difference
+from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, FewShot, Headline, ScoreRow, Transfer
 from rankscope.report.tables import blocks
 from rankscope.report.wording import amount
 from rankscope.stats.contrast import Pair, contrasts
 from rankscope.stats.estimate import mean_estimate
+from rankscope.stats.retention import Kept, retention
 
 POOLED = "retention, pooled"
 ALARM = 0.10
@@ -43,7 +44,7 @@ class _Key:
 
 
 def base_rows(index: Index) -> tuple[BaseRow, ...]:
-    """The untouched models on every task, zero-shot and few-shot, with chance."""
+    """The untouched models on every task, with chance. A few-shot variant that only the base has goes with its task."""
     rows = []
     for model in index.models:
         base = index.base(model)
@@ -51,9 +52,9 @@ def base_rows(index: Index) -> tuple[BaseRow, ...]:
         for train in index.evidence.train:
             for task, role in index.tasks(train):
                 roles.setdefault(task, []).append(role)
-        named = dict.fromkeys([*roles, *(task for key, task in index.evidence.evals if base and key == base.key)])
-        plain = dict.fromkeys(_few_shot(task)[0] for task in named)
-        for task in plain:
+        scored = [task for key, task in index.evidence.evals if base and key == base.key]
+        extra = [task for task in scored if task not in roles and _few_shot(task)[0] not in roles]
+        for task in dict.fromkeys((*roles, *extra)):
             rows.append(_base_row(index, model, task, tuple(dict.fromkeys(roles.get(task, ())))))
     return tuple(rows)
 
@@ -65,19 +66,19 @@ def _base_row(index: Index, model: str, task: str, roles: tuple[str, ...]) -> Ba
     for name in (t for key, t in index.evidence.evals if base and key == base.key):
         stem, count = _few_shot(name)
         panel = index.panel((base,), name)
-        if stem != task or not count or panel is None:
+        if name == task or stem != task or not count or panel is None:
             continue
         lift = difference(panel, index.panel((base,), task), against_base=True)
         shots.append(FewShot(name, count, _of_items(panel), lift and _of_items(lift)))
     estimate = _of_items(index.panel((base,), task)) if found else None
     metric = found.metric if found else "accuracy"
     chance = found.chance if found else None
-    return BaseRow(model, task, roles, metric, estimate, chance, above_chance(estimate, chance), tuple(shots))
+    return BaseRow(model, task, roles, metric, estimate, chance, above_chance(estimate, chance, metric), tuple(shots))
 
 
-def above_chance(base: Estimate | None, chance: float | None) -> bool | None:
-    """Whether the base is shown above chance: its whole ordinary interval is. None where chance means nothing."""
-    return None if base is None or chance is None else bool(base.low > chance)
+def above_chance(base: Estimate | None, chance: float | None, metric: str) -> bool | None:
+    """Whether the base's whole 95 % interval lies above chance (0 if none is given). None for cross-entropy."""
+    return None if base is None or metric == "cross_entropy" else bool(base.low > (chance or 0.0))
 
 
 def scores(index: Index, base: tuple[BaseRow, ...]) -> tuple[ScoreRow, ...]:
@@ -102,7 +103,7 @@ def scores(index: Index, base: tuple[BaseRow, ...]) -> tuple[ScoreRow, ...]:
     for (model, train), arm in product(blocks(index), index.tuned_arms):
         finals = index.finals(model, train, arm.name)
         for task, role in index.tasks(train):
-            panel, row = index.panel(finals, task), known[model, _few_shot(task)[0]]
+            panel, row = index.panel(finals, task), known[model, task]
             estimate = mean_estimate(panel.values, clusters=panel.clusters) if panel else None
             why = "" if panel else "not evaluated" if finals else "no finished run"
             rows.append(
@@ -130,11 +131,13 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
     for model, train in blocks(index):
         panels |= _against_base(index, model, train, status)
         panels |= _against_full(index, model, train)
+    # Members count as correlated only if they are on the very same items, which a task's name alone does not promise.
+    names = {items: str(number) for number, items in enumerate(dict.fromkeys(p.items for p in panels.values()))}
     pairs = [
         Pair(
             arm=key.arm,
             other=key.other,
-            task=key.task,
+            task=names[p.items],
             difference=p.values,
             higher_is_better=p.higher_is_better,
             clusters=p.clusters,
@@ -142,8 +145,9 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
         for key, p in panels.items()
     ]
     judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
+    judged = [replace(contrast, task=key.task) for key, contrast in zip(panels, judged, strict=True)]
     return tuple(
-        _effect(key, p.metric, contrast, status.get((key.model, _few_shot(key.task)[0])))
+        _effect(key, p.metric, contrast, status.get((key.model, key.task)))
         for (key, p), contrast in zip(panels.items(), judged, strict=True)
     )
 
@@ -273,13 +277,19 @@ def _retention(
     """Chance-corrected share of the base's scores that is left, pooled over the tasks whose base is above chance."""
     known = {row.task: row for row in base if row.model == model}
     untouched = index.base(model)
-    shares = {}
+    kept = []
     for task, role in index.tasks(train) if untouched else ():
-        row, after = known.get(task), index.panel(finals, task)
-        if role == "retention" and after is not None and row is not None and row.is_above_chance:
-            shares[task] = share(after, index.panel((untouched,), task), row.chance)
-    pooled = pool({task: panel for task, panel in shares.items() if panel is not None})
-    return None if pooled is None else mean_estimate(pooled.values, clusters=pooled.clusters)
+        row, after, before = known.get(task), index.panel(finals, task), index.panel((untouched,), task)
+        both = common(after, before) if after and before else None
+        if role == "retention" and both and both[0].higher_is_better and row is not None:
+            after, before = both
+            chance = row.chance or 0.0
+            kept.append((after.seeds, Kept(task, after.values, before.values[0], chance, after.clusters)))
+    # A seed counts only if all tasks have it: the pooled share is averaged seed by seed.
+    seeds = set.intersection(*(set(own) for own, _ in kept)) if kept else set()
+    if not seeds:
+        return None
+    return retention([replace(k, arm=k.arm[[s in seeds for s in own]]) for own, k in kept]).estimate
 
 
 def negated(estimate: Estimate) -> Estimate:

@@ -6,7 +6,8 @@ Legend: N items, S seeds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -116,7 +117,10 @@ class Index:
         return self.evidence.evaluations.get(train, ())
 
     def panel(self, runs: tuple[Run, ...], task: str) -> Panel | None:
-        """Scores of those runs that have this task, over the items they share, in the first run's order; remembered."""
+        """Scores of those runs that have this task, over the items they all share, in the first run's order.
+
+        A score that isn't finite is no score. Remembered from call to call.
+        """
         wanted = (tuple(r.key for r in runs), task)
         if wanted not in self._panels:
             self._panels[wanted] = self._panel(runs, task)
@@ -126,7 +130,7 @@ class Index:
         found = [(r, e) for r in runs if (e := self.evaluation(r, task)) is not None]
         if not found:
             return None
-        by_item = [{s.item: s for s in e.scores} for _, e in found]
+        by_item = [{s.item: s for s in e.scores if math.isfinite(s.value)} for _, e in found]
         shared = [item for item in by_item[0] if all(item in scores for scores in by_item[1:])]
         if not shared:
             return None
@@ -136,18 +140,29 @@ class Index:
         return Panel(values, tuple(shared), tuple(r.spec.seed for r, _ in found), labels, found[0][1].metric)
 
 
+def common(first: Panel, second: Panel) -> tuple[Panel, Panel] | None:
+    """Both panels on the items they share, in the first one's order; None if they share none."""
+    place = {item: i for i, item in enumerate(second.items)}
+    mine = [i for i, item in enumerate(first.items) if item in place]
+    theirs = [place[first.items[i]] for i in mine]
+    return (_take(first, mine), _take(second, theirs)) if mine else None
+
+
 def difference(arm: Panel | None, other: Panel | None, against_base: bool) -> Panel | None:
     """Paired ``arm - other`` (S, N) on shared items; seed with seed, or every seed with the one base run."""
-    if arm is None or other is None:
+    both = common(arm, other) if arm is not None and other is not None else None
+    if both is None:
         return None
-    place = {item: i for i, item in enumerate(other.items)}
-    mine = [i for i, item in enumerate(arm.items) if item in place]
-    theirs = [place[arm.items[i]] for i in mine]
+    arm, other = both
     seeds = arm.seeds if against_base else tuple(s for s in arm.seeds if s in other.seeds)
-    if not mine or not seeds:
+    if not seeds:
         return None
-    ours = arm.values[[arm.seeds.index(s) for s in seeds]][:, mine]  # (S, N)
-    rows = [0] * len(seeds) if against_base else [other.seeds.index(s) for s in seeds]
-    clusters = None if arm.clusters is None else arm.clusters[mine]
-    items = tuple(arm.items[i] for i in mine)
-    return Panel(ours - other.values[rows][:, theirs], items, seeds, clusters, arm.metric)
+    ours = arm.values[[arm.seeds.index(s) for s in seeds]]  # (S, N)
+    theirs = other.values[[0] * len(seeds) if against_base else [other.seeds.index(s) for s in seeds]]
+    return replace(arm, values=ours - theirs, seeds=seeds)
+
+
+def _take(panel: Panel, places: list[int]) -> Panel:
+    clusters = None if panel.clusters is None else panel.clusters[places]
+    items = tuple(panel.items[i] for i in places)
+    return replace(panel, values=panel.values[:, places], items=items, clusters=clusters)

@@ -126,7 +126,7 @@ def comparisons(view: View) -> Section:
     tables = []
     for i, (model, train) in enumerate(view.blocks):
         rows = tuple(_comparison(e) for e in view.effects if (e.model, e.train) == (model, train))
-        columns = ("Comparison", "Task", "Difference", "Simultaneous", "Verdict", "p (adjusted)", "Items and seeds")
+        columns = ("Comparison", "Task", "Difference", "Simultaneous", "Verdict", "p, unadjusted", "Items and seeds")
         tables.append(
             Table(f"comparisons-{i}", f"Paired differences, {where(view, model, train)}", columns, rows, (2, 3, 5))
         )

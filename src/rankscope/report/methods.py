@@ -49,8 +49,9 @@ METHODS = (
     ),
     Method(
         "Shown retained",
-        "Every pooled retention task's simultaneous lower limit lies above -m (non-inferiority). 'Forgot': at "
-        "least one is worse. Anything else is 'not shown to be retained', however small the loss looks.",
+        "The simultaneous interval of the pooled difference on retention tasks lies above -m (non-inferiority) and no "
+        "single task is shown worse. 'Forgot': one of them, or the pool, is shown worse. Else it is 'not shown to be "
+        "retained', however small the loss looks.",
         "rankscope",
     ),
     Method(

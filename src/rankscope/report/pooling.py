@@ -1,4 +1,5 @@
-"""One panel out of several tasks, so that pooled figures get their interval like any other. In: `Panel`s. Out: `Panel`s.
+"""One panel out of several tasks, so that pooled figures get their interval like any other. In: `Panel`s. Out:
+`Panel`s.
 
 Knows nothing about arms, roles or verdicts, and computes no interval itself.
 
@@ -7,30 +8,9 @@ Legend: N items, S seeds, T tasks, n_t items of a task.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from rankscope.report.evidence import Panel, difference
-
-
-def share(after: Panel, before: Panel | None, chance: float) -> Panel | None:
-    """The chance-corrected ratio (after - chance) / (before - chance) as a panel whose mean is that ratio.
-
-    With d = after - before by item and g = before - chance, the ratio is 1 + d / g. Each value is its linearisation in that
-    item (delta method), (d_i - d) / g - d (b_i - b) / g^2 around the ratio, so that the interval of the panel's mean counts
-    the uncertainty of the base too. None where the items don't overlap or the base is not above chance.
-    """
-    change = difference(after, before, against_base=True)
-    if before is None or change is None:
-        return None
-    place = {item: i for i, item in enumerate(before.items)}
-    start = before.values[0, [place[item] for item in change.items]]  # (N,)
-    room, shift = float(start.mean()) - chance, float(change.values.mean())
-    if room <= 0:
-        return None
-    values = 1 + shift / room + (change.values - shift) / room - shift * (start - start.mean()) / room**2
-    return replace(change, values=values)
+from rankscope.report.evidence import Panel
 
 
 def pool(panels: dict[str, Panel]) -> Panel | None:

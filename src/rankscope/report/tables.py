@@ -138,6 +138,9 @@ def failures(index: Index) -> tuple[Failure, ...]:
             rows.append(Failure(f"{names.get(run_key, run_key)} on {task}", "evaluate", found.message or "no message"))
         elif not found.scores:
             rows.append(Failure(f"{names.get(run_key, run_key)} on {task}", "evaluate", "ended without any scores"))
+        elif lost := sum(not math.isfinite(s.value) for s in found.scores):
+            text = f"{lost} of {len(found.scores)} items have no finite score and are left out"
+            rows.append(Failure(f"{names.get(run_key, run_key)} on {task}", "evaluate", text))
     return tuple(rows)
 
 

@@ -52,6 +52,7 @@ def _cell(cell: Cell) -> str:
 def _escape(text: str) -> str:
     """Text that a markdown reader shows as it is: no table breaks, no raw HTML, no emphasis by accident."""
     text = " ".join(text.split())
-    for mark in ("\\", "|", "*", "_", "`", "[", "]"):
+    for mark in ("\\", "|", "*", "_", "`"):
         text = text.replace(mark, "\\" + mark)
+    text = text.replace("](", "]\\(")  # intervals keep their brackets; links are not made
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -6,6 +6,7 @@ because no loss was found. Knows no records of runs, no HTML.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rankscope.report import wording as w
@@ -62,18 +63,24 @@ def _lead(block: Block) -> str:
     enough, reason = _enough(block, ranked, full)
     text = f"Trained on {block.train}: {reason}"
     if enough:
-        kept = [h for h in enough if h.kept == SHOWN]
-        if len(kept) == len(enough):
-            text += ", and retention is shown within the margin" + (" for each of them" if len(enough) > 1 else "")
-        elif kept:
-            text += f", and of these retention is shown within the margin for {_ranks(kept)}"
-        elif all(h.kept == LOST for h in enough):
-            text += ", but " + ("each of them" if len(enough) > 1 else "it") + " forgot"
-        else:
-            text += (
-                ", but " + ("none of them" if len(enough) > 1 else "it") + _not(len(enough)) + " shown to be retained"
-            )
+        text += _retained(enough)
     return f"{text}.{_scope(block)}"
+
+
+def _retained(enough: list[Headline]) -> str:
+    """What is said of the retention of the ranks that are enough; silence would read as a promise."""
+    kept, lost = [h for h in enough if h.kept == SHOWN], [h for h in enough if h.kept == LOST]
+    each = len(enough) > 1
+    if len(kept) == len(enough):
+        return ", and retention is shown within the margin" + (" for each of them" if each else "")
+    if kept:
+        return f", and of these retention is shown within the margin for {_ranks(kept)}"
+    if len(lost) == len(enough):
+        return ", but each of them forgot" if each else ", but it forgot"
+    if all(h.kept == NO_DATA for h in enough):
+        return "; retention has not been measured"
+    text = ", but no rank among them" if each else ", but it"
+    return f"{text} is {'' if each else 'not '}shown to be retained" + (f" ({_ranks(lost)} forgot)" if lost else "")
 
 
 def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tuple[list[Headline], str]:
@@ -143,15 +150,18 @@ def _open(block: Block) -> list[tuple[str, str]]:
     key = [e for e in open_effects if e.role == "in_domain"]
     if not open_effects:
         return []
-    named = [
-        f"{e.contrast.arm} against {e.contrast.other} on {e.task} ({w.change(e.contrast.estimate, e.metric)}; "
-        f"the study could see {w.plain_number(e.contrast.detectable, e.metric)} {w.unit(e.metric)})"
-        for e in key[:3]
-    ]
+    named = [f"{e.contrast.arm} against {e.contrast.other} on {e.task} ({_could_see(e)})" for e in key[:3]]
     text = f"{len(open_effects)} of {len(block.effects)} comparisons"
     if named:
         text += f", in domain: {'; '.join(named)}" + (f" and {len(key) - 3} more" if len(key) > 3 else "")
     return [("Not decided", f"{text}. More items or seeds would narrow them.")]
+
+
+def _could_see(effect: Effect) -> str:
+    change, seen = w.change(effect.contrast.estimate, effect.metric), effect.contrast.detectable
+    if not math.isfinite(seen):
+        return f"{change}; no interval"
+    return f"{change}; the study could see {w.plain_number(seen, effect.metric)} {w.unit(effect.metric)}"
 
 
 def _format(block: Block) -> list[tuple[str, str]]:
@@ -213,10 +223,6 @@ def _ranks(headlines: list[Headline]) -> str:
 
 def _word(effect: Effect | None) -> str:
     return effect.contrast.verdict if effect else "missing"
-
-
-def _not(number: int) -> str:
-    return " is" if number > 1 else " is not"
 
 
 def _upper(text: str) -> str:

@@ -1,0 +1,101 @@
+"""The verdict's words: only what simultaneous intervals show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rankscope.records import Contrast, Estimate
+from rankscope.report.rows import BaseRow, Effect, FewShot, Headline
+from rankscope.report.verdict import Block, judge
+
+
+def effect(arm, other, value, word, seeds=3, task="qa", role="in_domain", **more):
+    estimate = Estimate(value, value - 0.01, value + 0.01, 0.005, 500, seeds)
+    contrast = Contrast(arm, other, task, estimate, value - 0.02, value + 0.02, 0.01, 0.02, word, 0.031)
+    return Effect("m", "qa", task, role, "accuracy", contrast, True, **more)
+
+
+def row(arm, kind, rank, word, kept="shown", seeds=3):
+    gain = effect(arm, "base", 0.1, word, seeds) if word else None
+    return Headline(
+        "m", "qa", arm, kind, rank, 1e-3, gain, None, None, kept, "", None, None, None, None, None, None, seeds, 3, 0
+    )
+
+
+def block(rows, against_full=(), base=(), extra=()):
+    effects = (
+        *(r.gain for r in rows if r.gain),
+        *(effect(arm, "full", 0.0, word) for arm, word in against_full),
+        *extra,
+    )
+    return Block("m", "qa", tuple(rows), effects, tuple(base), 0.02)
+
+
+FULL = row("full", "full", None, "better")
+
+
+def test_ranks_shown_within_the_margin_of_full_are_named():
+    rows = [row("r4", "lora", 4, "better"), row("r16", "lora", 16, "better"), FULL]
+    lead = judge(block(rows, [("r4", "worse"), ("r16", "equivalent")])).lead
+    assert "rank 16 is the lowest rank shown to learn as much as full SFT" in lead
+    assert lead.endswith("and retention is shown within the margin.")
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"), [("not shown", "but it is not shown to be retained."), ("lost", "but it forgot.")]
+)
+def test_retention_that_was_not_shown_is_never_called_kept(kept, said):
+    rows = [row("r4", "lora", 4, "better", kept), FULL]
+    verdict = judge(block(rows, [("r4", "equivalent")]))
+    assert verdict.lead.endswith(said)
+    assert "shown retained: r4" not in dict(verdict.points)["Kept"].lower().replace("not shown to be retained", "")
+
+
+def test_undecided_ranks_are_left_open_and_the_detectable_effect_is_told():
+    verdict = judge(block([row("r4", "lora", 4, "better"), FULL], [("r4", "undecided")]))
+    assert "no rank is shown to be within 2.0 points of full SFT; rank 4 can't be ruled out either" in verdict.lead
+    assert "the study could see 3.1 points" in dict(verdict.points)["Not decided"]
+
+
+def test_full_that_did_not_learn_is_no_yardstick():
+    rows = [row("r4", "lora", 4, "better"), row("full", "full", None, "undecided")]
+    assert "full SFT is not shown to have learned" in judge(block(rows, [("r4", "equivalent")])).lead
+
+
+def test_rank_that_did_not_learn_is_not_enough_even_if_full_is_close():
+    rows = [row("r1", "lora", 1, "undecided"), FULL]
+    assert "lowest rank" not in judge(block(rows, [("r1", "equivalent")])).lead
+
+
+def test_without_full_nothing_is_called_enough():
+    lead = judge(block([row("r4", "lora", 4, "better"), row("r8", "lora", 8, "undecided")])).lead
+    assert "rank 4 learned; there is no full SFT to say whether that is enough" in lead
+
+
+def test_one_seed_is_said_in_the_lead():
+    rows = [row("r4", "lora", 4, "better", seeds=1), row("full", "full", None, "better", seeds=1)]
+    assert judge(block(rows, [("r4", "equivalent")])).lead.endswith("All of it speaks for this seed only.")
+    mixed = [rows[0], FULL]
+    assert judge(block(mixed, [("r4", "equivalent")])).lead.endswith("What is said of r4 speaks for this seed only.")
+
+
+def test_alarms_failures_format_and_chance_are_points_of_the_verdict():
+    lift = Estimate(0.07, 0.05, 0.09, 0.01, 500, 1, scope="items")
+    base = [BaseRow("m", "qa", ("in_domain",), "accuracy", lift, 0.2, True, (FewShot("qa@5shot", 5, lift, lift),)),
+            BaseRow("m", "letters", ("retention",), "accuracy", lift, 0.25, False)]  # fmt: skip
+    rows = [replace(row("r4", "lora", 4, "better"), num_failed=1), FULL]
+    drop = effect("full", "base", -0.2, "worse", task="maths", role="cross_domain", mark="negative", is_alarm=True)
+    points = dict(judge(block(rows, [("r4", "equivalent")], base, (drop,))).points)
+    assert points["Alarm"] == "Shown drops beyond 10 points: full −20.0 points on maths."
+    assert points["Missing"] == "r4: 1 run failed and is in no mean."
+    assert "part of the gain may be format" in points["Format"]
+    assert "letters, which is left out" in points["At chance"]
+
+
+def test_planted_study_gets_the_planted_verdict(view):
+    lead = view.verdicts[0].lead
+    assert "rank 4 and 16" not in lead
+    assert "ranks 4 and 16 are shown to learn as much as full SFT" in lead
+    assert "of these retention is shown within the margin for rank 4" in lead

@@ -1,0 +1,250 @@
+"""The view's numbers against hand computation on the planted study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rankscope.records import EvalResult, Ledger, RunResult, Score
+from rankscope.report import render
+from rankscope.report.evidence import Panel
+from rankscope.report.pooling import pool
+from rankscope.report.view import build
+from rankscope.stats.estimate import mean_estimate
+
+
+def means(evidence, train, arm, task):
+    """Mean score by hand, over the final runs that are done."""
+    keys = [
+        r[1] for r in evidence.runs if r[0].train and (r[0].train.name, r[0].arm.name, r[3]) == (train, arm, "final")
+    ]
+    found = [evidence.evals[key, task] for key in keys if (key, task) in evidence.evals]
+    return np.mean([[s.value for s in e.scores] for e in found])
+
+
+def headline(view, train, arm):
+    return next(h for h in view.headlines if (h.train, h.arm) == (train, arm))
+
+
+def base_mean(evidence, task):
+    return np.mean([s.value for s in evidence.evals["base-key", task].scores])
+
+
+@pytest.mark.parametrize("train", ["qa-a", "qa-b"])
+@pytest.mark.parametrize("arm", ["lora-r1", "lora-r4", "lora-r16", "full"])
+def test_gain_forgetting_and_cross_entropy_equal_the_plain_means(evidence, view, train, arm):
+    row = headline(view, train, arm)
+    gain = means(evidence, train, arm, train) - base_mean(evidence, train)
+    lost = np.mean([base_mean(evidence, t) - means(evidence, train, arm, t) for t in ("trivia", "recall")])
+    rise = means(evidence, train, arm, "neutral_text") - base_mean(evidence, "neutral_text")
+    assert row.gain.contrast.estimate.value == pytest.approx(gain)
+    assert row.forgotten.value == pytest.approx(lost)
+    assert row.ce_rise.value == pytest.approx(rise)
+
+
+def test_retention_is_the_mean_chance_corrected_share_without_the_task_at_chance(evidence, view):
+    shares = [
+        (means(evidence, "qa-a", "full", task) - chance) / (base_mean(evidence, task) - chance)
+        for task, chance in (("trivia", 0.25), ("recall", 0.30))
+    ]
+    row = headline(view, "qa-a", "full")
+    assert row.retention.value == pytest.approx(np.mean(shares))
+    assert row.retention.low < row.retention.value < row.retention.high
+
+
+def test_pooling_gives_the_mean_of_means_and_the_variance_within_tasks():
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(0.0, 1, (1, 50)), rng.normal(9.0, 1, (1, 400))
+    panels = {"a": Panel(small, tuple(map(str, range(50))), (0,), None, "accuracy"),
+              "b": Panel(large, tuple(map(str, range(400))), (0,), None, "accuracy")}  # fmt: skip
+    pooled = mean_estimate(pool(panels).values)
+    assert pooled.value == pytest.approx((small.mean() + large.mean()) / 2)
+    assert pooled.se == pytest.approx(np.sqrt(small.var() / 50 + large.var() / 400) / 2, rel=0.02)
+
+
+def test_family_holds_every_arm_against_base_pooled_retention_and_lora_against_full(view):
+    mine = [e for e in view.effects if e.train == "qa-a"]
+    against_base = {(e.contrast.arm, e.task) for e in mine if e.contrast.other == "base"}
+    assert len(against_base) == 4 * 7  # four arms, six tasks and the pooled retention
+    against_full = [e.contrast for e in mine if e.contrast.other == "full"]
+    assert {(c.arm, c.task) for c in against_full} == {(f"lora-r{r}", "qa-a") for r in (1, 4, 16)}
+    assert len(view.effects) == 2 * (4 * 7 + 3)
+
+
+def test_a_rise_of_cross_entropy_counts_as_worse(view):
+    effect = next(e for e in view.effects if (e.train, e.contrast.arm, e.task) == ("qa-a", "full", "neutral_text"))
+    assert effect.contrast.estimate.value < 0
+    assert effect.contrast.verdict == "worse"
+    assert headline(view, "qa-a", "full").ce_rise.value > 0
+
+
+def test_transfer_marks_only_what_the_simultaneous_interval_shows_and_alarms_beyond_ten_points(view):
+    cells = {(t.arm, t.train, t.task): t.effect for t in view.transfer}
+    assert (cells["full", "qa-a", "qa-b"].mark, cells["full", "qa-a", "qa-b"].is_alarm) == ("negative", True)
+    assert (cells["lora-r16", "qa-a", "qa-b"].mark, cells["lora-r16", "qa-a", "qa-b"].is_alarm) == ("negative", False)
+    assert cells["lora-r1", "qa-a", "qa-b"].mark == ""
+    assert cells["lora-r4", "qa-a", "qa-a"].mark == "positive"
+    for effect in cells.values():
+        assert bool(effect.mark) == (effect.contrast.low > 0 or effect.contrast.high < 0)
+
+
+def test_task_at_chance_is_flagged_wherever_it_is_shown(view):
+    assert [b.is_above_chance for b in view.base if b.task == "letters"] == [False]
+    assert all(s.is_above_chance is False for s in view.scores if s.task == "letters")
+    assert all(e.is_above_chance is False for e in view.effects if e.task == "letters")
+    assert all(f.is_above_chance is False for f in view.flips if f.task == "letters")
+    assert all(e.is_above_chance for e in view.effects if e.task == "trivia")
+
+
+def test_base_is_shown_few_shot_beside_zero_shot(evidence, view):
+    row = next(b for b in view.base if b.task == "qa-a")
+    assert [s.shots for s in row.few_shot] == [5]
+    expected = base_mean(evidence, "qa-a@5shot") - base_mean(evidence, "qa-a")
+    assert row.few_shot[0].lift.value == pytest.approx(expected)
+    assert row.estimate.scope == "items"
+
+
+def test_failed_run_is_a_row_with_its_message_and_in_no_mean(view):
+    rows = [r for r in view.runs if r.status == "failed"]
+    assert [(r.stage, r.message, r.validation_loss, r.steps) for r in rows] == [
+        ("train", "loss is not finite at step 31", None, None)
+    ]
+    row = headline(view, "qa-b", "lora-r16")
+    assert (row.num_seeds, row.num_seeds_planned, row.num_failed) == (2, 3, 1)
+    assert row.gain.contrast.estimate.num_seeds == 2
+    assert row.gain.contrast.estimate.value > 0.1
+    assert "loss is not finite at step 31" in view.failures[0].message
+
+
+def test_flips_are_counted_over_items_and_seeds(evidence, view):
+    row = next(f for f in view.flips if (f.train, f.arm, f.task) == ("qa-a", "full", "trivia"))
+    before = np.array([s.value for s in evidence.evals["base-key", "trivia"].scores])
+    after = np.array(
+        [[s.value for s in evidence.evals[f"qa-a-full-0.0001-{seed}", "trivia"].scores] for seed in range(3)]
+    )
+    assert row.lost == int(((before == 1) & (after == 0)).sum())
+    assert row.won == int(((before == 0) & (after == 1)).sum())
+
+
+def test_learning_rates_tried_are_all_listed_and_one_is_chosen(view):
+    rows = [t for t in view.trials if (t.train, t.arm) == ("qa-a", "lora-r4")]
+    assert [(t.lr, t.is_chosen) for t in rows] == [(0.001, True), (0.003, False)]
+
+
+def test_curves_are_averaged_into_few_points_that_end_at_the_last_step(view):
+    assert all(len(c.steps) == 60 and c.steps[-1] == 200 for c in view.curves)
+    assert all(c.losses[0] > c.losses[-1] for c in view.curves)
+
+
+def test_tuning_share_counts_the_trials_that_lost(evidence, view):
+    training, tuning, evaluation, total = view.costs
+    assert tuning.num_runs == 8
+    assert total.seconds == pytest.approx(training.seconds + tuning.seconds + evaluation.seconds)
+    by_hand = sum(r[2].ledger.seconds for r in evidence.runs if r[3] == "trial")
+    assert tuning.share == pytest.approx(by_hand / total.seconds)
+
+
+def test_unfinished_study_says_what_is_missing_and_shows_no_zero(unfinished):
+    view = build(unfinished)
+    text = "\n".join(view.missing)
+    assert "tiny-model, qa-a, lora-r1: seeds 0, 1, 2 not run yet." in text
+    assert "tiny-model, qa-a, lora-r4: seeds 1, 2 not run yet." in text
+    assert "not evaluated yet on trivia" in text
+    row = headline(view, "qa-a", "lora-r1")
+    assert (row.gain, row.forgotten, row.retention, row.seconds, row.lr) == (None,) * 5
+    gone = next(s for s in view.scores if (s.train, s.arm, s.task) == ("qa-a", "full", "trivia"))
+    assert (gone.estimate, gone.missing) == (None, "not evaluated")
+    assert "speaks for this seed only" in view.verdicts[0].lead
+    assert "nothing can be said yet" in view.verdicts[1].lead
+
+
+def test_study_that_has_not_started_is_a_page_that_says_so(evidence):
+    view = build(replace(evidence, runs=(), evals={}))
+    assert view.verdict == "No run has started: there is nothing to show yet."
+    assert view.headlines == ()
+
+
+def test_failed_evaluation_is_a_failure_and_not_a_zero(evidence):
+    key = ("qa-a-full-0.0001-1", "trivia")
+    broken = EvalResult(key[0], "key-trivia", "failed", message="out of memory")
+    view = build(replace(evidence, evals={**evidence.evals, key: broken}))
+    assert any(f.message == "out of memory" and "trivia" in f.what for f in view.failures)
+    score = next(s for s in view.scores if (s.train, s.arm, s.task) == ("qa-a", "full", "trivia"))
+    assert score.estimate.num_seeds == 2
+    assert score.estimate.value > 0.3
+
+
+def test_items_in_another_order_are_paired_by_name(evidence, view):
+    key = ("base-key", "trivia")
+    turned = replace(evidence.evals[key], scores=tuple(reversed(evidence.evals[key].scores)))
+    again = build(replace(evidence, evals={**evidence.evals, key: turned}))
+    assert [e.contrast.estimate.se for e in again.effects] == pytest.approx(
+        [e.contrast.estimate.se for e in view.effects]
+    )
+
+
+def test_json_form_is_finite_and_complete(view):
+    data = view.as_dict()
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert data["headlines"][0]["gain"]["contrast"]["estimate"]["num_items"] == 600
+    assert data["verdict"].startswith("Trained on qa-a")
+
+
+def test_nan_losses_become_missing_and_never_numbers(evidence):
+    spec, key, result, role = evidence.runs[2]
+    sick = replace(result, validation_loss=float("nan"), validation_se=float("inf"))
+    view = build(replace(evidence, runs=((spec, key, sick, role),)))
+    assert view.runs[0].validation_loss is None
+    json.dumps(view.as_dict(), allow_nan=False)
+
+
+def test_run_without_measured_cost_has_no_cost_in_its_row(evidence):
+    runs = tuple((s, k, replace(r, ledger=Ledger()), role) for s, k, r, role in evidence.runs)
+    row = headline(build(replace(evidence, runs=runs)), "qa-a", "full")
+    assert (row.seconds, row.peak_bytes, row.trainable, row.blob_bytes) == (None,) * 4
+
+
+def test_two_models_are_reported_apart(evidence):
+    other = replace(evidence.runs[0][0].model, id="hub/other-model")
+    runs = (*evidence.runs, (replace(evidence.runs[0][0], model=other), "other", RunResult("other", "done"), "final"))
+    scores = (Score("trivia-0", 1.0), Score("trivia-1", 0.0), Score("trivia-2", 1.0))
+    evals = {
+        **evidence.evals,
+        ("other", "trivia"): EvalResult("other", "key-trivia", "done", chance=0.25, scores=scores),
+    }
+    view = build(replace(evidence, runs=runs, evals=evals))
+    assert view.models == ("tiny-model", "other-model")
+    assert len(view.verdicts) == 4
+    assert [b.estimate.num_items for b in view.base if b.task == "trivia"] == [600, 3]
+
+
+def test_few_shot_task_that_the_arms_are_judged_on_has_its_own_chance_flag(evidence):
+    name = "trivia@5shot"
+    evals = {(k, name if t == "letters" else t): e for (k, t), e in evidence.evals.items()}
+    evaluations = {train: tuple((name if t == "letters" else t, role) for t, role in pairs)
+                   for train, pairs in evidence.evaluations.items()}  # fmt: skip
+    view = build(replace(evidence, evals=evals, evaluations=evaluations))
+    assert {b.task: b.is_above_chance for b in view.base}[name] is False
+    assert {e.is_above_chance for e in view.effects if e.task == name} == {False}
+    assert next(h for h in view.headlines if h.arm == "full").retention.num_items == 1200
+
+
+def test_items_without_a_finite_score_are_left_out_and_named(evidence):
+    key = ("qa-a-full-0.0001-1", "neutral_text")
+    scores = list(evidence.evals[key].scores)
+    scores[3] = replace(scores[3], value=float("nan"))
+    view = build(replace(evidence, evals={**evidence.evals, key: replace(evidence.evals[key], scores=tuple(scores))}))
+    row = next(s for s in view.scores if (s.train, s.arm, s.task) == ("qa-a", "full", "neutral_text"))
+    assert row.estimate.num_items == 599
+    assert any("1 of 600 items have no finite score" in f.message for f in view.failures)
+
+
+def test_one_item_gives_a_number_without_an_interval_and_no_invalid_json(evidence):
+    evals = {k: replace(e, scores=e.scores[:1]) for k, e in evidence.evals.items()}
+    view = build(replace(evidence, evals=evals))
+    assert {e.contrast.verdict for e in view.effects} == {"undecided"}
+    assert "[no interval]" in render(view, "html")
+    json.loads(render(view, "json"))
