@@ -1,0 +1,1 @@
+"""Evaluation: log-likelihoods and generation (``engine``), tasks turned into scores (``suite``)."""

@@ -1,0 +1,45 @@
+"""A prepared task turned into scores. In: a Base (with or without an adapter in use) and a task. Out: ``EvalResult``."""
+
+from __future__ import annotations
+
+import time
+
+from rankscope.errors import RunFailed
+from rankscope.evaluation.engine import Request, Tick, generate, loglikelihoods
+from rankscope.models.base import Base
+from rankscope.records import EvalResult, Ledger
+from rankscope.tasks.scoring import Response
+from rankscope.tasks.task import Prepared
+
+MAX_TEXT = 768  # tokens of a neutral text that are scored, as in PEFT's published comparison
+
+
+def evaluate(base: Base, task: Prepared, run_key: str, task_key: str, tick: Tick | None = None) -> EvalResult:
+    """Score every sample. A response that can't be judged makes the evaluation a failed row with the reason."""
+    began = time.monotonic()
+    responses, tokens = _generated(base, task, tick) if task.kind == "generate" else _weighed(base, task, tick)
+    try:
+        scores = tuple(task.scorer(s, r) for s, r in zip(task.samples, responses, strict=True))
+    except RunFailed as error:
+        return EvalResult(run_key, task_key, "failed", str(error), task.metric, task.chance)
+    ledger = Ledger(seconds=time.monotonic() - began, tokens=tokens)
+    return EvalResult(run_key, task_key, "done", "", task.metric, task.chance, scores, ledger)
+
+
+def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int]:
+    requests = []
+    for sample in task.samples:
+        pairs = [base.encode_pair(sample.prompt, c) for c in sample.choices or (sample.target,)]
+        most = min(base.max_length, MAX_TEXT) if task.kind == "text" else base.max_length
+        room = most - max(len(c) for _, c in pairs)
+        prompt = pairs[0][0][-max(1, room) :]
+        requests.append(Request(prompt, tuple(c[: most - len(prompt)] for _, c in pairs)))
+    found = loglikelihoods(base, requests, tick=tick)
+    responses = [Response(tuple(v), tuple(map(len, r.continuations))) for v, r in zip(found, requests, strict=True)]
+    return responses, sum(r.length for r in requests)
+
+
+def _generated(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int]:
+    prompts = [base.encode(s.prompt)[-(base.max_length - task.max_new_tokens) :] for s in task.samples]
+    texts = generate(base, prompts, task.max_new_tokens, task.stop, tick=tick)
+    return [Response(text=t) for t in texts], sum(map(len, prompts))

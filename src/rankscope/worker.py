@@ -1,0 +1,110 @@
+"""One cohort: runs in, trained weights and records out. No store, no shared state.
+
+In: a Base and run specs of one model and train task. Out: a RunResult for each, and the means to use or write its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from rankscope.data.batching import Example
+from rankscope.errors import RunFailed
+from rankscope.models import adapter
+from rankscope.models.base import Base
+from rankscope.models.lora import AdapterBank
+from rankscope.provenance import environment
+from rankscope.records import Ledger, RunResult, RunSpec
+from rankscope.stats.cost import flops_per_token
+from rankscope.training.cohort import Trainee, TrainSet, recruit
+from rankscope.training.loop import Loop, Tick, row_nll
+
+
+@dataclass
+class Trained:
+    """A cohort after training. ``using`` gives the Base with one run's weights in effect; ``close`` takes them off."""
+
+    base: Base
+    bank: AdapterBank | None
+    trainees: list[Trainee]
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def using(self, key: str) -> Iterator[Base]:
+        if self.bank is None:
+            yield self.base
+            return
+        with self.bank.use(key):
+            yield self.base
+
+    def result(self, trainee: Trainee) -> RunResult:
+        """The record of one run; its validation loss is the mean over items of nats per completion token."""
+        spec = trainee.spec
+        where = environment({"device": str(self.base.device), "dtype": str(self.base.dtype).removeprefix("torch."),
+                             "threads": torch.get_num_threads(), "packing": [t.key for t in self.trainees]})  # fmt: skip
+        per_token = flops_per_token(spec.arm.kind, self.base.num_params, trainee.num_trainable)
+        ledger = Ledger(trainee.seconds, trainee.tokens, trainee.label_tokens, per_token * trainee.tokens, _peak(self.base),
+                        trainee.num_trainable)  # fmt: skip
+        common = {"key": trainee.key, "steps": len(trainee.curve), "curve": tuple(trainee.curve), "ledger": ledger,
+                  "environment": where, "notes": tuple(self.notes)}  # fmt: skip
+        if trainee.failed:
+            return RunResult(status="failed", message=trainee.failed, **common)
+        with self.using(trainee.key):
+            items = validation_losses(self.base, trainee.data.validation)
+        if not all(map(math.isfinite, items)):
+            return RunResult(status="failed", message="diverged: the validation loss is not finite", **common)
+        loss = float(np.mean(items)) if items else None
+        se = float(np.std(items, ddof=1)) / math.sqrt(len(items)) if len(items) > 1 else None
+        return RunResult(status="done", validation_loss=loss, validation_se=se, validation_items=items, **common)
+
+    def write(self, trainee: Trainee, path: Path) -> None:
+        spec = trainee.spec
+        if spec.arm.kind == "full":
+            adapter.write_full(path, self.base.model)
+        else:
+            names = adapter.peft_targets(self.base.model, spec.arm.targets)
+            adapter.write_adapter(path, trainee.tensors(), spec.arm, names, spec.model.id)
+
+    def close(self) -> None:
+        for trainee in self.trainees:
+            if self.bank is not None:
+                self.bank.remove(trainee.key)
+
+
+def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folder: Path | None = None,
+          tick: Tick | None = None, every: float = 60.0) -> Trained:  # fmt: skip
+    """Train LoRA runs of one seed together, or one full run. Out of memory fails the whole cohort, each run as a row."""
+    is_full = runs[0][1].arm.kind == "full"
+    mine = base.trainable_copy() if is_full else base
+    bank = None if is_full else AdapterBank(mine)
+    trained = Trained(mine, bank, [])
+    try:
+        trained.trainees = [recruit(mine, bank, key, spec, data) for key, spec in runs]
+        Loop(mine, bank, folder, every, notes=trained.notes).train(trained.trainees, tick)
+    except RunFailed as error:
+        for trainee in trained.trainees:
+            trainee.failed = trainee.failed or str(error)
+    return trained
+
+
+@torch.inference_mode()
+def validation_losses(base: Base, examples: Sequence[Example]) -> tuple[float, ...]:
+    """Nats per completion token of every validation item."""
+    losses: list[float] = []
+    for first in range(0, len(examples), 16):
+        nll, counts = row_nll(base, examples[first : first + 16])
+        losses += (nll / counts).tolist()
+    return tuple(losses)
+
+
+def _peak(base: Base) -> int:
+    if base.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(base.device))
+    return int(psutil.Process().memory_info().rss)
