@@ -1,0 +1,1 @@
+"""Studies: what there is to do (``plan``), doing it (``study``)."""
