@@ -163,9 +163,9 @@ class StudyResult:
 
 
 def collect_garbage(store: str | Path, dry_run: bool = True) -> dict[str, Any]:
-    """What takes space in a store; without ``dry_run`` checkpoints of unfinished runs and all weights go."""
+    """What takes space in a store; without ``dry_run`` checkpoints and weights that belong to no run go."""
     with Store.open(store) as opened:
-        return opened.gc(set(), not dry_run)
+        return opened.gc(set(opened.runs(opened.blobs.keys())), not dry_run)
 
 
 def score(model: str, names: list[str], adapter: str | None = None, shots: int = 0, limit: int | None = None,
