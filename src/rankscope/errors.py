@@ -34,7 +34,7 @@ class RankscopeError(Exception):
         if self.got is not None:
             text += f" (got {self.got!r})"
         if self.hint:
-            text += f". {self.hint}"
+            text += (" " if text.endswith((".", "?")) else ". ") + self.hint
         return text
 
 
