@@ -73,9 +73,8 @@ class Trained:
             adapter.write_adapter(path, trainee.tensors(), spec.arm, names, spec.model.id)
 
     def close(self) -> None:
-        for trainee in self.trainees:
-            if self.bank is not None:
-                self.bank.remove(trainee.key)
+        for name in list(self.bank.arms) if self.bank is not None else ():
+            self.bank.remove(name)
 
 
 def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folder: Path | None = None,
@@ -91,6 +90,9 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
     except RunFailed as error:
         for trainee in trained.trainees:
             trainee.failed = trainee.failed or str(error)
+    except BaseException:
+        trained.close()
+        raise
     return trained
 
 

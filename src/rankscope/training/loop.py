@@ -8,10 +8,11 @@ Legend: B rows, T tokens, P label positions, D hidden size, K runs.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +92,9 @@ class Loop:
                 rows = [[t.data.train[i] for i in indices] for t, indices in zip(live, picked, strict=True)]
                 if not any(rows):
                     continue
-                nll = self._nll(live, rows)  # (K,) sums
-                (nll / torch.tensor(labels, device=nll.device)).sum().backward()
+                with self._routed(live, rows):  # backward too: gradient checkpointing computes the layers again there
+                    nll = self._nll(live, rows)  # (K,) sums
+                    (nll / torch.tensor(labels, device=nll.device)).sum().backward()
                 sums = [s + float(x) for s, x in zip(sums, nll.detach(), strict=True)]
         losses = [s / n for s, n in zip(sums, labels, strict=True)]
         for trainee, loss in zip(live, losses, strict=True):
@@ -107,17 +109,17 @@ class Loop:
             trainee.optim.zero_grad(set_to_none=True)
         return losses
 
+    @contextmanager
+    def _routed(self, live: list[Trainee], rows: list[list[Example]]) -> Iterator[None]:
+        """Each run's rows through its own adapter, as they lie one after the other in the batch."""
+        ends = list(itertools.accumulate(len(group) for group in rows))
+        groups = tuple((t.key, end - len(group), end) for t, group, end in zip(live, rows, ends, strict=True) if group)
+        with self.bank.route(groups) if self.bank else nullcontext(), _Checkpointing(self.base, live[0].spec.recipe):
+            yield
+
     def _nll(self, live: list[Trainee], rows: list[list[Example]]) -> Tensor:
         """Summed negative log-likelihood of each run's rows, (K,), in one pass over the base."""
-        flat = [e for group in rows for e in group]
-        groups, at = [], 0
-        for trainee, group in zip(live, rows, strict=True):
-            if group:
-                groups.append((trainee.key, at, at + len(group)))
-            at += len(group)
-        recipe = live[0].spec.recipe
-        with self.bank.route(tuple(groups)) if self.bank else nullcontext(), _Checkpointing(self.base, recipe):
-            nll, _ = row_nll(self.base, flat)  # (B,)
+        nll, _ = row_nll(self.base, [e for group in rows for e in group])  # (B,)
         out = torch.zeros(len(live), device=nll.device)
         index = torch.tensor([k for k, group in enumerate(rows) for _ in group], device=nll.device)
         return out.index_add(0, index, nll)
@@ -197,10 +199,15 @@ class _Checkpointing:
 
     def __enter__(self):
         if self.on:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            _either(self.model, "checkpointing_enable")({"use_reentrant": False})
             self.model.train()
 
     def __exit__(self, *_):
         if self.on:
-            self.model.gradient_checkpointing_disable()
+            _either(self.model, "checkpointing_disable")()
             self.model.eval()
+
+
+def _either(model, name: str):
+    """transformers renamed gradient_checkpointing_* to activation_checkpointing_* within version 5."""
+    return getattr(model, f"activation_{name}", None) or getattr(model, f"gradient_{name}")

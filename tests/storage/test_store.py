@@ -1,0 +1,157 @@
+"""The store: what goes in comes out, one writer, and no kill, full disk or newer version does damage."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rankscope.errors import StoreError
+from rankscope.records import Arm, CurvePoint, EvalResult, Ledger, ModelRef, Recipe, RunResult, RunSpec, Score, TaskRef
+from rankscope.storage.migrations import STEPS
+from rankscope.storage.store import Store
+
+SPEC = RunSpec(ModelRef("demo", key="m"), Arm("lora-r4", "lora", rank=4, alpha=32.0), 1e-3, TaskRef("demo_people"), Recipe(), 0)
+RUN = RunResult("k1", "done", validation_loss=0.5, validation_se=0.1, validation_items=(0.4, 0.6), steps=2,
+                curve=(CurvePoint(1, 2.0, 1e-3, 10, 0.1), CurvePoint(2, 1.0, 5e-4, 20, 0.2)),
+                ledger=Ledger(1.5, 20, 10, 1e9, 123, 45, 67), environment={"threads": 2}, notes=("said",))  # fmt: skip
+EVAL = EvalResult("k1", "t1", "done", "", "accuracy", 0.25, (Score("b", 1.0, "s", "c", "yes"), Score("a", 0.0)), Ledger(0.5, 7))
+
+
+def test_round_trip(tmp_path):
+    with Store.open(tmp_path) as store:
+        store.put_run(SPEC, "k1", RUN)
+        store.put_eval(EVAL, TaskRef("demo_people"), "t1")
+        store.save_study("s", "sk", {"a": 1}, {})
+    with Store.open(tmp_path, write=False) as store:
+        assert store.run("k1") == RUN and store.eval("k1", "t1") == EVAL
+        assert store.run("k2") is None and store.eval("k1", "t2") is None
+        assert store.eval_status("k1", "t1") == "done" and store.eval_status("k1", "t2") is None
+
+
+def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path):
+    with Store.open(tmp_path) as store:
+        store.put_run(SPEC, "k1", RUN)
+        store.put_eval(EVAL, TaskRef("t"), "t1")
+        failed = RunResult("k1", "failed", message="diverged at step 3")
+        store.put_run(SPEC, "k1", failed)
+        store.put_eval(EvalResult("k1", "t1", "failed", "why"), TaskRef("t"), "t1")
+        assert store.run("k1") == failed and store.eval("k1", "t1").scores == ()
+
+
+def test_a_second_writer_is_turned_away_and_a_reader_is_not(tmp_path):
+    with Store.open(tmp_path) as store:
+        store.put_run(SPEC, "k1", RUN)
+        with pytest.raises(StoreError, match=f"in use by process {os.getpid()}"):
+            Store.open(tmp_path)
+        with Store.open(tmp_path, write=False) as reader:
+            assert reader.run("k1") == RUN
+    Store.open(tmp_path).close()
+
+
+def test_a_newer_schema_is_left_alone(tmp_path):
+    Store.open(tmp_path).close()
+    with sqlite3.connect(tmp_path / "rankscope.db") as db:
+        db.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
+    before = (tmp_path / "rankscope.db").read_bytes()
+    with pytest.raises(StoreError, match="newer rankscope"):
+        Store.open(tmp_path)
+    assert (tmp_path / "rankscope.db").read_bytes() == before
+
+
+def test_no_store_and_a_file_that_is_none(tmp_path):
+    with pytest.raises(StoreError, match="no store here"):
+        Store.open(tmp_path / "nowhere", write=False)
+    assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "rankscope.db").write_text("this is not a database, and it is long enough to be read as a header" * 20)
+    with pytest.raises(StoreError, match="can't be used"):
+        Store.open(tmp_path)
+
+
+def test_a_blob_is_whole_or_not_there(tmp_path):
+    with Store.open(tmp_path) as store:
+        with pytest.raises(RuntimeError), store.blobs.writing("abcd") as path:
+            path.write_bytes(b"half")
+            raise RuntimeError
+        assert not store.blobs.has("abcd") and not list(tmp_path.rglob("*.new"))
+        with store.blobs.writing("abcd") as path:
+            path.write_bytes(b"whole")
+        assert store.blobs.keys() == ["abcd"] and store.blobs.size("abcd") == 5
+
+
+def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path):
+    with Store.open(tmp_path) as store:
+        with store.blobs.writing("abcd") as path:
+            path.write_bytes(b"old")
+        with pytest.raises(StoreError, match="disk is full"), store.blobs.writing("abcd") as path:
+            path.write_bytes(b"ne")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert store.blobs.path("abcd").read_bytes() == b"old"
+
+
+def test_a_full_database_says_so(tmp_path):
+    with Store.open(tmp_path) as store:
+        from sqlalchemy import event
+
+        event.listen(store._engine, "connect", lambda c, _: c.execute("PRAGMA max_page_count = 20"))
+        store._engine.dispose()
+        big = EvalResult("k1", "t1", "done", scores=tuple(Score(str(i), 1.0, response="x" * 500) for i in range(2000)))
+        with pytest.raises(StoreError, match="disk is full"):
+            store.put_eval(big, TaskRef("t"), "t1")
+        assert store.eval("k1", "t1") is None
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_store import SPEC, RUN
+from rankscope.records import EvalResult, Score, TaskRef
+from rankscope.storage.store import Store
+store = Store.open(sys.argv[1])
+for i in range(10**6):
+    store.put_run(SPEC, f"k{i}", RUN)
+    scores = tuple(Score(str(j), 1.0) for j in range(500))
+    store.put_eval(EvalResult(f"k{i}", "t", "done", scores=scores), TaskRef("t"), "t")
+    with store.blobs.writing(f"k{i}") as path:
+        path.write_bytes(b"x" * 100_000)
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.003, 0.011, 0.029])
+def test_a_kill_at_any_moment_leaves_whole_records(tmp_path, delay):
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path), os.path.dirname(__file__)],
+                             stdout=subprocess.PIPE, text=True)  # fmt: skip
+    said = int(child.stdout.readline())
+    time.sleep(delay)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    with Store.open(tmp_path) as store:
+        assert store.run(f"k{said}").curve == RUN.curve
+        for key in store.runs(f"k{i}" for i in range(200)):
+            found = store.eval(key, "t")
+            assert found is None or len(found.scores) == 500
+        assert all(store.blobs.size(k) == 100_000 for k in store.blobs.keys())  # noqa: SIM118
+        assert not list(tmp_path.rglob("*.new"))
+
+
+def test_gc_shows_first_and_removes_only_when_asked(tmp_path):
+    with Store.open(tmp_path) as store:
+        for key in ("wanted", "stale"):
+            with store.blobs.writing(key) as path:
+                path.write_bytes(b"12345")
+        folder = store.checkpoint_folder("c")
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.safetensors").write_bytes(b"123")
+        shown = store.gc({"wanted"}, delete=False)
+        assert (shown["removable_blobs"], shown["removable_bytes"]) == (1, 8) and store.blobs.has("stale")
+        store.gc({"wanted"}, delete=True)
+        assert store.blobs.keys() == ["wanted"] and not folder.exists()

@@ -1,0 +1,217 @@
+"""The training loop: packing changes nothing, cutting changes nothing, a kill changes nothing, divergence is a row."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rankscope.errors import RunFailed
+from rankscope.models.lora import AdapterBank
+from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
+from rankscope.training import checkpoint
+from rankscope.training.cohort import recruit
+from rankscope.training.loop import Loop
+from rankscope.training.optim import learning_rate
+from rankscope.worker import train
+
+RECIPE = Recipe(max_steps=12, batch_tokens=256)
+
+
+def _spec(rank: int = 4, lr: float = 3e-3, recipe: Recipe = RECIPE, seed: int = 0, **arm) -> RunSpec:
+    kind = "full" if rank == 0 else "lora"
+    return RunSpec(ModelRef("demo"), Arm(f"r{rank}", kind, rank=rank or None, alpha=32.0, **arm), lr, TaskRef("t"), recipe, seed)
+
+
+def _train(base, data, specs, folder=None, **more):
+    trained = train(base, [(f"k{i}", s) for i, s in enumerate(specs)], data, folder, **more)
+    found = [{k: v.detach().clone() for k, v in t.tensors().items()} for t in trained.trainees]
+    trained.close()
+    return trained, found
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_side_by_side_equals_one_by_one(base, people, dropout):
+    specs = [_spec(1), _spec(4), _spec(16, lr=1e-3)]
+    _, together = _train(base, people, [replace(s, arm=replace(s.arm, dropout=dropout)) for s in specs])
+    if dropout:  # rows draw other masks when packed; what must hold is that it trains and is reproducible
+        _, again = _train(base, people, [replace(s, arm=replace(s.arm, dropout=dropout)) for s in specs])
+        assert all(torch.equal(a[k], b[k]) for a, b in zip(together, again, strict=True) for k in a)
+        return
+    for spec, packed in zip(specs, together, strict=True):
+        _, (alone,) = _train(base, people, [spec])
+        for name, tensor in alone.items():
+            torch.testing.assert_close(packed[name], tensor, atol=2e-5, rtol=1e-4)
+
+
+def test_all_runs_of_a_seed_see_the_same_batches(base, people):
+    bank = AdapterBank(base)
+    one, two = recruit(base, bank, "a", _spec(1), people), recruit(base, bank, "b", _spec(16), people)
+    other = recruit(base, bank, "c", _spec(1, seed=1), people)
+    bank.remove("a"), bank.remove("b"), bank.remove("c")
+    assert one.steps == two.steps != other.steps
+
+
+def test_a_full_run_leaves_the_base_alone(base, people):
+    before = {k: v.clone() for k, v in base.model.state_dict().items()}
+    trained, _ = _train(base, people, [_spec(0, lr=1e-3)])
+    assert all(torch.equal(v, before[k]) for k, v in base.model.state_dict().items())
+    moved = trained.base.model.state_dict()
+    assert any(not torch.equal(v, before[k]) for k, v in moved.items())
+    curve = trained.trainees[0].curve
+    assert curve[-1].loss < curve[0].loss
+
+
+def test_no_step_changes_nothing(base, people):
+    recipe = replace(RECIPE, max_steps=None, epochs=1e-9)
+    trained, (found,) = _train(base, people, [_spec(4, recipe=recipe)])
+    assert not trained.trainees[0].curve
+    assert all(not bool(v.any()) for k, v in found.items() if "lora_B" in k)
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing_else(base, people, monkeypatch):
+    _, (whole,) = _train(base, people, [_spec(4)])
+    real, limit = Loop._nll, 4
+
+    def tight(self, live, rows):
+        if sum(map(len, rows)) > limit:
+            raise torch.OutOfMemoryError("planted")
+        return real(self, live, rows)
+
+    monkeypatch.setattr(Loop, "_nll", tight)
+    trained, (cut,) = _train(base, people, [_spec(4)])
+    assert trained.notes and "cut into" in trained.notes[-1]
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, atol=2e-4, rtol=1e-3)
+
+
+def test_out_of_memory_with_one_row_fails_the_run(base, people, monkeypatch):
+    def never(self, live, rows):
+        raise torch.OutOfMemoryError("planted")
+
+    monkeypatch.setattr(Loop, "_nll", never)
+    trained, _ = _train(base, people, [_spec(4)])
+    result = trained.result(trained.trainees[0])
+    assert result.status == "failed" and "out of memory at step" in result.message
+    with pytest.raises(RunFailed):
+        Loop(base, None).train([recruit(base.trainable_copy(), None, "x", _spec(0), people)])
+
+
+def test_accumulation_is_one_bigger_batch(base, people):
+    recipe = replace(RECIPE, max_steps=4, accumulate=3)
+    bank = AdapterBank(base)
+    trainee = recruit(base, bank, "a", _spec(4, recipe=recipe), people)
+    joined = recruit(base, bank, "b", _spec(4, recipe=recipe), people)
+    joined.steps = [[[i for micro in step for i in micro]] for step in joined.steps]
+    Loop(base, bank).train([trainee])
+    Loop(base, bank).train([joined])
+    for (name, one), two in zip(trainee.tensors().items(), joined.tensors().values(), strict=True):
+        torch.testing.assert_close(one, two, atol=2e-5, rtol=1e-4, msg=name)
+    bank.remove("a"), bank.remove("b")
+
+
+def test_gradient_checkpointing_changes_nothing(base, people):
+    _, (plain,) = _train(base, people, [_spec(4)])
+    _, (saved,) = _train(base, people, [_spec(4, recipe=replace(RECIPE, gradient_checkpointing=True))])
+    for name, tensor in plain.items():
+        torch.testing.assert_close(saved[name], tensor, atol=2e-5, rtol=1e-4)
+    assert not base.model.training
+
+
+def test_divergence_ends_one_run_and_not_its_neighbours(base, people):
+    trained, (bad, good) = _train(base, people, [_spec(4, lr=1e30), _spec(4)])
+    first, second = trained.trainees
+    assert first.failed and first.failed.startswith("diverged at step ")
+    assert second.failed is None and len(second.curve) == 12
+    _, (alone,) = _train(base, people, [_spec(4)])
+    for name, tensor in alone.items():
+        torch.testing.assert_close(good[name], tensor, atol=2e-5, rtol=1e-4)
+
+
+def test_a_diverged_run_is_a_failed_result_without_a_loss(base, people):
+    trained = train(base, [("x", _spec(4, lr=1e30))], people)
+    result = trained.result(trained.trainees[0])
+    trained.close()
+    assert (result.status, result.validation_loss) == ("failed", None) and "diverged at step" in result.message
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_schedules(schedule):
+    recipe = replace(RECIPE, schedule=schedule, warmup=0.2)
+    rates = [learning_rate(1.0, s, 10, recipe) for s in range(10)]
+    assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
+    rest = rates[2:]
+    if schedule == "constant":
+        assert rest == [1.0] * 8
+    elif schedule == "linear":
+        assert rest == pytest.approx([1 - i / 8 for i in range(8)])
+    else:
+        assert rest == pytest.approx([0.5 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("ranks", [(2, 8), (0,)])
+def test_resuming_a_checkpoint_is_bit_identical(base, people, tmp_path, ranks):
+    specs = [_spec(r, lr=1e-3) for r in ranks]
+    straight, expected = _train(base, people, specs)
+
+    def stop(step, total, loss):
+        if step == 7:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        train(base, [(f"k{i}", s) for i, s in enumerate(specs)], people, tmp_path, stop, every=0.0)
+    assert checkpoint.read(tmp_path)[1]["step"] == 6
+    resumed, found = _train(base, people, specs, tmp_path)
+    for a, b in zip(found, expected, strict=True):
+        assert all(torch.equal(a[k], b[k]) for k in b)
+    for a, b in zip(resumed.trainees, straight.trainees, strict=True):
+        assert [(p.step, p.loss, p.tokens) for p in a.curve] == [(p.step, p.loss, p.tokens) for p in b.curve]
+
+
+def test_a_checkpoint_of_other_runs_is_not_used(base, people, tmp_path):
+    checkpoint.write(tmp_path, {"x": torch.zeros(1)}, {"step": 5, "parts": 1, "runs": {"other": {}}})
+    trained, _ = _train(base, people, [_spec(4)], tmp_path)
+    assert len(trained.trainees[0].curve) == 12
+
+
+def test_a_broken_checkpoint_is_no_checkpoint(tmp_path):
+    assert checkpoint.read(tmp_path) is None
+    checkpoint.write(tmp_path, {"x": torch.zeros(3)}, {"step": 5})
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    assert checkpoint.read(tmp_path) is None
+
+
+_CHILD = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from rankscope.training import checkpoint
+folder = Path(sys.argv[1])
+for step in range(10**6):
+    checkpoint.write(folder, {"x": torch.full((200_000,), float(step))}, {"step": step})
+    print(step, flush=True)
+"""
+
+
+def test_killed_while_writing_the_last_checkpoint_is_whole(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    for _ in range(3):
+        child.stdout.readline()
+    time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    tensors, state = checkpoint.read(tmp_path)
+    assert state["step"] >= 2 and bool((tensors["x"] == state["step"]).all())
