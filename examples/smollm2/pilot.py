@@ -3,7 +3,7 @@
     python examples/smollm2/pilot.py MODEL DATA_DIR STORE
 
 Trains one LoRA arm briefly on each candidate and scores it on rows kept out of training: the dataset's validation split,
-or the last 400 rows of train where there is none. A task qualifies if its gain is shown to be above 0.
+or the last 300 rows of train where there is none. A task qualifies if its gain is shown to be above 0.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from rankscope.cli.console import PlainConsole, format_table
 from rankscope.study.study import Study
 
 CANDIDATES = ("openbookqa", "arc_easy", "medmcqa", "math_qa")
-HELD_OUT = 400
+HELD_OUT = 300
 
 
 def mirror(data_dir: Path, folder: Path) -> Path:
@@ -40,7 +40,7 @@ def main(model: str, data_dir: str, store: str) -> None:
             "models": [model],
             "train": list(CANDIDATES),
             "arms": ["base", {"lora": {"rank": 16, "lr": 1e-3}}],
-            "training": {"max_steps": 60, "batch_tokens": 512, "seeds": [0]},
+            "training": {"max_steps": 30, "batch_tokens": 512, "seeds": [0]},
             "evaluate": {"cross_domain": "none", "retention": []},
         },
         data_dir=str(mirror(Path(data_dir), Path(store) / "data")),

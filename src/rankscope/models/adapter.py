@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rankscope.errors import ModelError
+from rankscope.models.files import save
 from rankscope.models.lora import find_targets
 from rankscope.records import Arm
 
@@ -24,8 +24,8 @@ _PREFIX = "base_model.model."
 def write_adapter(path: Path, tensors: dict[str, Tensor], arm: Arm, targets: list[str], base: str) -> None:
     """One safetensors file with PEFT's tensor names; its config travels in the file's metadata."""
     config = peft_config(arm, targets, base)
-    renamed = {_PREFIX + k: v.detach().contiguous().cpu() for k, v in tensors.items()}
-    save_file(renamed, path, metadata={"format": "pt", "adapter_config": json.dumps(config)})
+    renamed = {_PREFIX + k: v for k, v in tensors.items()}
+    save(renamed, path, {"format": "pt", "adapter_config": json.dumps(config)})
 
 
 def write_full(path: Path, model: nn.Module) -> None:
@@ -35,8 +35,8 @@ def write_full(path: Path, model: nn.Module) -> None:
     for name, tensor in model.state_dict().items():
         if tensor.data_ptr() not in seen:
             seen[tensor.data_ptr()] = name
-            tensors[name] = tensor.detach().contiguous().cpu()
-    save_file(tensors, path, metadata={"format": "pt"})
+            tensors[name] = tensor
+    save(tensors, path, {"format": "pt"})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -65,7 +65,7 @@ def export_adapter(blob: Path, folder: Path) -> None:
     """Write a stored adapter as a PEFT folder."""
     tensors, metadata = read_tensors(blob)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({_PREFIX + k: v for k, v in tensors.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
+    save({_PREFIX + k: v for k, v in tensors.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
     (folder / "adapter_config.json").write_text(metadata["adapter_config"] + "\n")
 
 

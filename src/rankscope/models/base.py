@@ -9,6 +9,7 @@ Legend: B batch, T tokens, D hidden size, V vocabulary, P positions read.
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -82,8 +83,9 @@ class Base:
     def hidden(self, ids: Int[Tensor, "B T"], mask: Tensor | None = None, positions: Int[Tensor, "B T"] | None = None,
                cache: object = None):  # fmt: skip
         """Last hidden states (B, T, D), after the final norm; with ``cache`` also fills it. ``mask`` is (B, T) or (B, 1, T, T)."""
-        out = self.model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
-                                    use_cache=cache is not None)  # fmt: skip
+        decoder = self.model.base_model
+        more = {} if cache is None else {_cache_word(decoder): cache}
+        out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **more)
         return out.last_hidden_state
 
     def logits(self, hidden: Float[Tensor, "P D"]) -> Float[Tensor, "P V"]:
@@ -138,6 +140,11 @@ def load(ref: ModelRef, device: str = "auto") -> Base:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return Base(ref, model, tokenizer, where, dtype)
+
+
+def _cache_word(decoder: nn.Module) -> str:
+    """transformers renamed the argument ``past_key_values`` to ``cache`` within version 5."""
+    return "cache" if "cache" in inspect.signature(decoder.forward).parameters else "past_key_values"
 
 
 @lru_cache(maxsize=1)

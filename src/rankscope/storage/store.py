@@ -73,15 +73,20 @@ class Store:
 
     def put_run(self, spec: RunSpec, key: str, result: RunResult) -> None:
         """Store a finished or failed run; a later result of the same key takes its place."""
-        body = {k: v for k, v in plain(result).items() if k != "curve"}
+        self.put_runs([(spec, key, result)])
+
+    def put_runs(self, runs: Iterable[tuple[RunSpec, str, RunResult]]) -> None:
+        """Store runs that were trained together, all or none."""
         with self._transaction() as db:
-            db.execute(text("INSERT OR REPLACE INTO runs VALUES (:key, :spec, :status, :result, :created)"),
-                       {"key": key, "spec": canonical_json(spec), "status": result.status, "result": canonical_json(body),
-                        "created": _now()})  # fmt: skip
-            db.execute(text("DELETE FROM curves WHERE run_key = :key"), {"key": key})
-            if result.curve:
-                db.execute(text("INSERT INTO curves VALUES (:run_key, :step, :loss, :lr, :tokens, :seconds)"),
-                           [{"run_key": key, **plain(p)} for p in result.curve])  # fmt: skip
+            for spec, key, result in runs:
+                body = {k: v for k, v in plain(result).items() if k != "curve"}
+                db.execute(text("INSERT OR REPLACE INTO runs VALUES (:key, :spec, :status, :result, :created)"),
+                           {"key": key, "spec": canonical_json(spec), "status": result.status,
+                            "result": canonical_json(body), "created": _now()})  # fmt: skip
+                db.execute(text("DELETE FROM curves WHERE run_key = :key"), {"key": key})
+                if result.curve:
+                    db.execute(text("INSERT INTO curves VALUES (:run_key, :step, :loss, :lr, :tokens, :seconds)"),
+                               [{"run_key": key, **plain(p)} for p in result.curve])  # fmt: skip
 
     def runs(self, keys: Iterable[str]) -> dict[str, RunResult]:
         found = {}

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rankscope.evaluation.suite import evaluate
 from rankscope.models import adapter as adapters
-from rankscope.models.base import load
+from rankscope.models.base import Base, load
 from rankscope.models.lora import AdapterBank
 from rankscope.provenance import content_key
 from rankscope.records import ModelRef, RunResult, RunSpec, TaskRef
 from rankscope.stats.estimate import mean_estimate
-from rankscope.study.plan import base_spec, candidates, run_key, task_key
+from rankscope.storage.blobs import full_disk
+from rankscope.study.plan import base_spec, run_key, task_key
+from rankscope.study.rates import arm_rates
 from rankscope.tasks import task as tasks
 from rankscope.training.cohort import encode_train_set
 from rankscope.worker import train
+
+
+COHORT = 8
+"""Most LoRA runs side by side: beyond this, memory grows and speed no longer does."""
 
 
 class Runner:
@@ -34,46 +45,80 @@ class Runner:
         return self._base
 
     def go(self, pairs: list) -> None:
-        spec = base_spec(self.model)
-        if self.store.run(run_key(spec)) is None:
-            self.store.put_run(spec, run_key(spec), RunResult(run_key(spec), "done"))
-        self._evaluate(run_key(spec), "base", self.study.config.evaluations(None), lambda: self.base)
-        config = self.study.config
-        for seed in config.seeds:
-            for raw, ref in pairs:
-                specs = candidates(config, self.model, ref, seed) if seed == config.seeds[0] else []
-                # Trials first: the final runs of every seed stand at the rate they choose.
-                self._cohorts([s for s in specs if sum(o.arm.name == s.arm.name for o in specs) > 1], raw, ref, False)
-                self._cohorts(self.study.finals(self.store, self.model, ref, seed), raw, ref, True)
+        """Score the base, then seed by seed: choose rates (first seed only), train, score. Raises StoreError on a full disk."""
+        try:
+            self._score_base()
+            for seed in self.study.config.seeds:
+                for raw, ref in pairs:
+                    self._settle_rates(ref)
+                    self._finals(raw, ref, seed)
+            for raw, _ in pairs:
+                self._tidy(raw)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise full_disk(self.store.folder) from error
 
-    def _cohorts(self, specs: list[RunSpec], raw: TaskRef, ref: TaskRef, is_final: bool) -> None:
+    def _score_base(self) -> None:
+        key = run_key(base_spec(self.model))
+        if self.store.run(key) is None:
+            self.store.put_run(base_spec(self.model), key, RunResult(key, "done"))
+        self._evaluate(key, "base", self.study.config.evaluations(None), nullcontext)
+
+    def _settle_rates(self, ref: TaskRef) -> None:
+        """Run the trials that choose each arm's rate; an ``auto`` grid may ask for more, hence the loop."""
+        while self._has_time():
+            found = [arm_rates(self.store.runs, specs) for specs in self.study.arm_trials(self.model, ref)]
+            missing = [spec for rates in found for spec in rates.missing]
+            if not missing:
+                return
+            self._train(missing, ref, "rates")
+
+    def _finals(self, raw: TaskRef, ref: TaskRef, seed: int) -> None:
+        specs = self.study.finals(self.store, self.model, ref, seed)
         evaluations = self.study.config.evaluations(raw)
-        left = [s for s in specs if self._is_left(s, evaluations if is_final else ())]
-        lora = [s for s in left if s.arm.kind == "lora"]
-        for group in [lora[i : i + 8] for i in range(0, len(lora), 8)] + [[s] for s in left if s.arm.kind == "full"]:
-            if time.monotonic() < self.until:
-                self._cohort(group, ref, evaluations if is_final else ())
+        left = [s for s in specs if not self._is_scored(s, evaluations)]
+        for group in _cohorts(left):
+            if not self._has_time():
+                return
+            # Without stored weights the run must be trained again to be scored; with them it isn't.
+            self._train([s for s in group if self._must_train(s)], ref, f"seed {seed}")
+            for spec in group:
+                self._score_stored(spec, evaluations)
+        if left and self.progress:
+            self.progress.table([r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name])
 
-    def _is_left(self, spec: RunSpec, evaluations) -> bool:
+    def _has_time(self) -> bool:
+        return time.monotonic() < self.until
+
+    def _must_train(self, spec: RunSpec) -> bool:
         found = self.store.run(run_key(spec))
-        if found is None:
-            return True
-        return found.status == "done" and any(
-            self.store.eval_status(run_key(spec), self._key(e)) is None for e, _ in evaluations
-        )
+        return found is None or (found.status == "done" and not self.store.blobs.has(run_key(spec)))
+
+    def _is_scored(self, spec: RunSpec, evaluations) -> bool:
+        found = self.store.run(run_key(spec))
+        if found is None or found.status != "done":
+            return found is not None
+        return all(self.store.eval_status(run_key(spec), self._key(e)) is not None for e, _ in evaluations)
 
     def _key(self, ref: TaskRef) -> str:
-        return task_key(self.study._task(ref))
+        return task_key(self.study.test_task(ref))
 
-    def _cohort(self, specs: list[RunSpec], ref: TaskRef, evaluations) -> None:
+    def _train(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
+        for group in _cohorts(specs):
+            if self._has_time():
+                self._cohort(group, ref, what)
+
+    def _cohort(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
+        """Train runs side by side and store all of them at once: a kill can't leave a part of a cohort behind."""
         runs = [(run_key(s), s) for s in specs]
         if ref not in self._sets:
             samples = tasks.train_samples(ref, self.study.data_dir)
             self._sets[ref] = encode_train_set(self.base, samples, specs[0].recipe)
         name = content_key(sorted(k for k, _ in runs))
-        label = f"{ref.name}: {', '.join(s.arm.name for s in specs)}, seed {specs[0].seed}"
-        tick = self._ticker(label)
-        trained = train(self.base, runs, self._sets[ref], self.store.checkpoint_folder(name), tick)
+        label = f"{ref.name}, {what}: {', '.join(dict.fromkeys(s.arm.name for s in specs))}"
+        trained = train(self.base, runs, self._sets[ref], self.store.checkpoint_folder(name), self._ticker(label, "steps"))
+        done = []
         try:
             for trainee in trained.trainees:
                 result = trained.result(trainee)
@@ -82,42 +127,94 @@ class Runner:
                         trained.write(trainee, path)
                     size = self.store.blobs.size(trainee.key)
                     result = replace(result, ledger=replace(result.ledger, blob_bytes=size))
-                self.store.put_run(trainee.spec, trainee.key, result)
-                if result.status == "done":
-                    with trained.using(trainee.key) as base:
-                        self._evaluate(trainee.key, trainee.spec.arm.name, evaluations, lambda base=base: base)
-                if self.study.config.keep != "all" and trainee.spec.arm.kind == "full":
-                    self.store.blobs.remove(trainee.key)
+                done.append((trainee.spec, trainee.key, result))
         finally:
             trained.close()
+        self.store.put_runs(done)
         self.store.drop_checkpoint(name)
 
-    def _evaluate(self, key: str, label: str, evaluations, base) -> None:
-        for ref, _ in evaluations:
-            resolved = self.study._task(ref)
-            if self.store.eval_status(key, task_key(resolved)) is not None:
-                continue
-            if resolved not in self._prepared:
-                self._prepared[resolved] = tasks.prepare(resolved, self.study.data_dir)
-            if self.progress:
-                self.progress.note(f"scoring {label} on {ref.name}")
-            self.store.put_eval(evaluate(base(), self._prepared[resolved], key, task_key(resolved)), resolved,
-                                task_key(resolved))  # fmt: skip
+    def _score_stored(self, spec: RunSpec, evaluations) -> None:
+        key = run_key(spec)
+        found = self.store.run(key)
+        if found is None or found.status != "done" or not self.store.blobs.has(key):
+            return
+        weights = lambda base: applied(base, spec, self.store.blobs.path(key))  # noqa: E731
+        self._evaluate(key, spec.arm.name, evaluations, weights)
+        if self.study.config.keep == "adapters" and spec.arm.kind == "full":
+            self.store.blobs.remove(key)
 
-    def _ticker(self, label: str):
-        progress, started = self.progress, []
+    def _evaluate(self, key: str, label: str, evaluations, weights) -> None:
+        """Score the base under ``weights`` on every task that has no score yet."""
+        refs = [self.study.test_task(ref) for ref, _ in evaluations]
+        refs = [ref for ref in refs if self.store.eval_status(key, task_key(ref)) is None]
+        if not refs:
+            return
+        for ref in refs:
+            if ref not in self._prepared:
+                self._prepared[ref] = tasks.prepare(ref, self.study.data_dir)
+        tick = self._ticker(f"scoring {label}", "items", sum(len(self._prepared[ref].samples) for ref in refs))
+        with weights(self.base) as base:
+            for ref in refs:
+                result = evaluate(base, self._prepared[ref], key, task_key(ref), tick)
+                self.store.put_eval(result, ref, task_key(ref))
 
-        def tick(step: int, total: int, loss: float) -> None:
+    def _tidy(self, raw: TaskRef) -> None:
+        """Drop the weights that ``keep`` doesn't name, once all runs of a train task are scored."""
+        config, ref = self.study.config, dict(self.study.resolve()[1])[raw]
+        finals = [s for seed in config.seeds for s in self.study.finals(self.store, self.model, ref, seed)]
+        if config.keep == "all" or not all(self._is_scored(s, config.evaluations(raw)) for s in finals):
+            return
+        wanted = {run_key(s) for s in finals if s.arm.kind == "lora"}
+        if config.keep == "best":
+            rows = [h for h in self.study.result(self.store.folder).view().headlines
+                    if (h.model, h.train) == (self.model.name, raw.name) and h.gain is not None]  # fmt: skip
+            best = max(rows, key=lambda h: h.gain.contrast.estimate.value, default=None)
+            wanted = {run_key(s) for s in finals if best is not None and s.arm.name == best.arm}
+        trials = [s for specs in self.study.arm_trials(self.model, ref) for s in arm_rates(self.store.runs, specs).trials]
+        for key in {run_key(s) for s in [*finals, *trials]} - wanted:
+            self.store.blobs.remove(key)
+
+    def _ticker(self, label: str, unit: str, total: int = 0):
+        """For training: called with (step, total, loss). For scoring: with the number of items done."""
+        progress, seen = self.progress, [0]
+
+        def tick(step: int, of: int = 0, loss: float | None = None) -> None:
             if progress is None:
                 return
-            if not started:
-                progress.start(label, total, "steps")
-                started.append(step)
-            progress.advance(label, 1, loss=loss)
-            if step == total:
+            if not seen[0]:
+                progress.start(label, of or total, unit)
+            now = step if of else seen[0] + step
+            progress.advance(label, now - seen[0], **({} if loss is None else {"loss": loss}))
+            seen[0] = now
+            if now == (of or total):
                 progress.finish(label)
 
         return tick
+
+
+def _cohorts(specs: list[RunSpec]) -> list[list[RunSpec]]:
+    """LoRA runs side by side, full runs alone."""
+    lora = [s for s in specs if s.arm.kind == "lora"]
+    groups = [lora[i : i + COHORT] for i in range(0, len(lora), COHORT)]
+    return groups + [[s] for s in specs if s.arm.kind == "full"]
+
+
+@contextmanager
+def applied(base: Base, spec: RunSpec, path: Path) -> Iterator[Base]:
+    """The base under a run's stored weights. Raises ModelError if the file is damaged or doesn't fit."""
+    if spec.arm.kind == "full":
+        copy = base.trainable_copy()
+        adapters.load_full(copy.model, path)
+        yield copy
+        return
+    bank = AdapterBank(base)
+    bank.add("stored", spec.arm, spec.seed)
+    try:
+        bank.load("stored", adapters.read_tensors(path)[0])
+        with bank.use("stored"):
+            yield base
+    finally:
+        bank.remove("stored")
 
 
 def score_model(model: str, refs: list[TaskRef], adapter: str | None, data_dir, dtype: str, progress) -> list[dict]:
@@ -133,8 +230,6 @@ def score_model(model: str, refs: list[TaskRef], adapter: str | None, data_dir, 
     for ref, task in zip(refs, prepared, strict=True):
         with bank.use("given" if adapter else None):
             found = evaluate(base, task, "", "")
-        import numpy as np
-
         estimate = mean_estimate(np.array([[s.value for s in found.scores]]))
         above = None if found.chance is None else estimate.low > found.chance
         rows.append({"task": ref.name, "metric": found.metric, "value": estimate.value, "low": estimate.low,

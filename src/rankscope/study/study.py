@@ -12,9 +12,9 @@ from rankscope.config import StudyConfig, from_dict, load
 from rankscope.provenance import content_key, environment
 from rankscope.records import EvalResult, RunResult, RunSpec, TaskRef
 from rankscope.report import render
-from rankscope.stats.tuning import Trial, choose_lr
 from rankscope.storage.store import Store
 from rankscope.study.plan import Plan, base_spec, candidates, run_key, task_key
+from rankscope.study.rates import Rates, arm_rates
 from rankscope.tasks import task as tasks
 
 
@@ -42,26 +42,37 @@ class Study:
             models = [resolve(m) for m in self.config.models()]
             train = [tasks.resolve(r, self.data_dir, "train") for r in self.config.train_refs()]
             for ref, _ in self.config.evaluations(None):
-                self._task(ref)
+                self.test_task(ref)
             self._resolved = (models, list(zip(self.config.train_refs(), train, strict=True)))
         return self._resolved
 
-    def _task(self, ref: TaskRef) -> TaskRef:
+    def test_task(self, ref: TaskRef) -> TaskRef:
         return tasks.resolve(ref, self.data_dir, "test")
 
     def plan(self, store: str | Path | None = None) -> Plan:
+        """Every run there is to do, as far as known: rates still to be chosen show as trials of the first seed."""
         models, train = self.resolve()
-        specs = [s for m in models for _, t in train for seed in self.config.seeds for s in self._of_seed(m, t, seed)]
         if store is None or not (Path(store) / "rankscope.db").is_file():
-            return Plan(tuple((s.name, False) for s in specs))
+            return self._plan(models, train, lambda keys: {})
         with Store.open(store, write=False) as opened:
-            done = opened.runs(run_key(s) for s in specs)
+            return self._plan(models, train, opened.runs)
+
+    def _plan(self, models, train, find) -> Plan:
+        specs = []
+        for model in models:
+            for _, ref in train:
+                rates = [arm_rates(find, trials) for trials in self.arm_trials(model, ref)]
+                specs += [trial for r in rates for trial in r.trials]
+                specs += [replace(r.chosen, seed=seed) for seed in self.config.seeds[1:] for r in rates]
+        done = find(run_key(s) for s in specs)
         return Plan(tuple((s.name, run_key(s) in done) for s in specs))
 
-    def _of_seed(self, model, train: TaskRef, seed: int) -> list[RunSpec]:
-        found = candidates(self.config, model, train, seed)
-        names = dict.fromkeys(s.arm.name for s in found)
-        return found if seed == self.config.seeds[0] else [next(s for s in found if s.arm.name == n) for n in names]
+    def arm_trials(self, model, train: TaskRef) -> list[list[RunSpec]]:
+        """The first seed's run of every trained arm at each rate its declaration names, arm by arm."""
+        found: dict[str, list[RunSpec]] = {}
+        for spec in candidates(self.config, model, train, self.config.seeds[0]):
+            found.setdefault(spec.arm.name, []).append(spec)
+        return list(found.values())
 
     def run(self, store: str | Path = "runs/", progress: Any = None, budget_seconds: float | None = None) -> StudyResult:
         """Do what isn't done. Finished work is kept whatever happens."""
@@ -77,21 +88,9 @@ class Study:
         return self.result(store)
 
     def finals(self, store: Store, model, train: TaskRef, seed: int) -> list[RunSpec]:
-        """The run of each arm at the rate its first-seed trials chose; arms whose trials aren't all there are left out."""
-        first = candidates(self.config, model, train, self.config.seeds[0])
-        chosen = []
-        for name in dict.fromkeys(s.arm.name for s in first):
-            mine = [s for s in first if s.arm.name == name]
-            if len(mine) > 1:
-                found = store.runs(run_key(s) for s in mine)
-                if len(found) < len(mine):
-                    continue
-                trials = [Trial(s.lr, r.validation_loss, r.validation_se, r.validation_items)
-                          for s, r in ((s, found[run_key(s)]) for s in mine)]  # fmt: skip
-                choice = choose_lr(trials)
-                mine = [s for s in mine if choice is None or s.lr == choice.lr]
-            chosen.append(replace(mine[0], seed=seed))
-        return chosen
+        """The run of each arm at the rate its trials chose; arms whose trials aren't all there are left out."""
+        rates = [arm_rates(store.runs, trials) for trials in self.arm_trials(model, train)]
+        return [replace(r.chosen, seed=seed) for r in rates if r.is_settled]
 
     def result(self, store: str | Path = "runs/") -> StudyResult:
         from rankscope.report.view import Evidence, build
@@ -99,6 +98,7 @@ class Study:
         models, train = self.resolve()
         runs: list[tuple[RunSpec, str, RunResult, str]] = []
         evals: dict[tuple[str, str], EvalResult] = {}
+        notes: list[str] = []
         with Store.open(store, write=False) as opened:
             def add(spec: RunSpec, role: str, refs) -> None:
                 key = run_key(spec)
@@ -107,22 +107,35 @@ class Study:
                     return
                 runs.append((spec, key, found, role))
                 for ref, _ in refs if role == "final" else ():
-                    if (scored := opened.eval(key, task_key(self._task(ref)))) is not None:
+                    if (scored := opened.eval(key, task_key(self.test_task(ref)))) is not None:
                         evals[key, ref.name] = scored
 
             for model in models:
                 add(base_spec(model), "final", self.config.evaluations(None))
                 for raw, ref in train:
-                    for seed in self.config.seeds:
-                        finals = self.finals(opened, model, ref, seed)
-                        for spec in self._of_seed(model, ref, seed) if seed == self.config.seeds[0] else finals:
-                            keys = {run_key(s) for s in finals}
-                            add(spec, "final" if run_key(spec) in keys else "trial", self.config.evaluations(raw))
+                    rates = [arm_rates(opened.runs, trials) for trials in self.arm_trials(model, ref)]
+                    notes += _edges(model, raw, rates)
+                    finals = [replace(r.chosen, seed=seed) for seed in self.config.seeds for r in rates if r.is_settled]
+                    losing = [t for r in rates for t in r.trials if t not in finals]
+                    for specs, role in ((finals, "final"), (losing, "trial")):
+                        for spec in specs:
+                            add(spec, role, self.config.evaluations(raw))
         evidence = Evidence(self.config.name, self.config.title, self.config.seeds, self.config.arms(),
                             tuple(r.name for r, _ in train),
                             {r.name: tuple((e.name, role) for e, role in self.config.evaluations(r)) for r, _ in train},
-                            tuple(runs), evals, environment(), (), self.config.recommend.margin, tuple(models))  # fmt: skip
+                            tuple(runs), evals, environment(), tuple(notes), self.config.recommend.margin, tuple(models))  # fmt: skip
         return StudyResult(build(evidence), evidence)
+
+
+def _edges(model, train: TaskRef, rates: list[Rates]) -> list[str]:
+    """What a reader must know of rates whose best trial lies at the end of the grid: a better one may lie beyond."""
+    told = []
+    for end, words in (("low", "lowest"), ("high", "highest")):
+        names = [r.trials[0].arm.name for r in rates if r.choice is not None and r.choice.edge == end]
+        if names:
+            told.append(f"{model.name} on {train.name}: the best learning rate tried is the {words} one for "
+                        f"{', '.join(names)}; a better one may lie beyond.")  # fmt: skip
+    return told
 
 
 class StudyResult:

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from rankscope.models.files import save
 
 _FILE = "checkpoint.safetensors"
 
@@ -21,7 +22,7 @@ def write(folder: Path, tensors: dict[str, Tensor], state: dict) -> None:
     """Replace the folder's checkpoint. Raises OSError when the disk is full; the old one is then still whole."""
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / (_FILE + ".new")
-    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, new, {"state": json.dumps(state)})
+    save(tensors, new, {"state": json.dumps(state)})
     with open(new, "rb") as file:
         os.fsync(file.fileno())
     os.replace(new, folder / _FILE)

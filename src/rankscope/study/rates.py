@@ -1,0 +1,69 @@
+"""The learning rate of each arm. In: the runs that are done. Out: what to try next, or the rate that was chosen. No torch.
+
+Trials are runs of the first seed; their validation rows are carved from train and never carry a verdict. A rate given
+as ``auto`` may leave its grid twice, where the best trial lies on an edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from rankscope.records import RunResult, RunSpec
+from rankscope.stats.tuning import Choice, Trial, choose_lr
+from rankscope.study.plan import run_key
+
+EXTENSIONS = 2
+
+Find = Callable[[Iterable[str]], dict[str, RunResult]]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """One arm's trials (one spec a rate, first seed), those still to run, and the choice once none is missing."""
+
+    trials: tuple[RunSpec, ...]
+    missing: tuple[RunSpec, ...] = ()
+    choice: Choice | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return not self.missing
+
+    @property
+    def chosen(self) -> RunSpec:
+        """The trial whose rate the arm gets; the lowest where every trial failed, so that the arm is a failed row."""
+        return next((t for t in self.trials if self.choice and t.lr == self.choice.lr), self.trials[0])
+
+
+def arm_rates(find: Find, specs: Sequence[RunSpec]) -> Rates:
+    """How far the choice has come. An arm with one fixed rate is settled from the start."""
+    trials = sorted(specs, key=lambda s: s.lr)
+    if len(trials) == 1 and not trials[0].arm.lr_auto:
+        return Rates(tuple(trials))
+    for extension in range(EXTENSIONS + 1):
+        found = find(run_key(t) for t in trials)
+        if missing := tuple(t for t in trials if run_key(t) not in found):
+            return Rates(tuple(trials), missing)
+        choice = choose_lr([_trial(t, found[run_key(t)]) for t in trials])
+        if not trials[0].arm.lr_auto or extension == EXTENSIONS or choice is None or not choice.edge:
+            break
+        end = trials[0] if choice.edge == "low" else trials[-1]
+        trials = sorted([*trials, replace(end, lr=next_rate(end.lr, choice.edge == "high"))], key=lambda s: s.lr)
+    return Rates(tuple(trials), (), choice)
+
+
+def next_rate(lr: float, is_up: bool) -> float:
+    """The neighbour in 1e-5, 3e-5, 1e-4, 3e-4, ..."""
+    exponent = math.floor(math.log10(lr * 1.0001))
+    is_three = lr / 10.0**exponent > 2
+    if is_up:
+        mantissa, shift = (1, 1) if is_three else (3, 0)
+    else:
+        mantissa, shift = (1, 0) if is_three else (3, -1)
+    return float(f"{mantissa}e{exponent + shift}")
+
+
+def _trial(spec: RunSpec, found: RunResult) -> Trial:
+    return Trial(spec.lr, found.validation_loss, found.validation_se, found.validation_items)
