@@ -2,8 +2,8 @@
 
     python examples/smollm2/pilot.py MODEL DATA_DIR STORE
 
-Trains one LoRA arm briefly on each candidate and scores it on rows kept out of training: the dataset's validation split,
-or the last 300 rows of train where there is none. A task qualifies if its gain is shown to be above 0.
+Trains one LoRA arm briefly on each candidate and scores it on rows kept out of training: the dataset's validation
+split, or the last 300 rows of train where there is none. A task qualifies if its gain is shown to be above 0.
 """
 
 import itertools

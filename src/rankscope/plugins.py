@@ -1,8 +1,8 @@
 """Plug-ins by name, on demand. In: a kind and a name. Out: the object a plug-in file declares as ``PLUGIN``.
 
-Three places are looked in: the shelf (``rankscope.library.<kind>.<name>``), packages that declare an entry point in group
-``rankscope.plugins`` named ``<kind>.<name>``, and ``path/to/file.py@name`` (an attribute of that file). The shelf's files
-import no torch, so listing them is cheap. Knows nothing about what a plug-in does.
+Three places are looked in: the shelf (``rankscope.library.<kind>.<name>``), packages that declare an entry point in
+group ``rankscope.plugins`` named ``<kind>.<name>``, and ``path/to/file.py@name`` (an attribute of that file). The
+shelf's files import no torch, so listing them is cheap. Knows nothing about what a plug-in does.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class Arm:
-    """One treatment. ``lr`` holds the candidates; a run always has exactly one. ``lr_auto``: the grid may be extended."""
+    """One treatment. ``lr`` holds the candidates; a run has exactly one. ``lr_auto``: the grid may be extended."""
 
     name: str
     kind: ArmKind

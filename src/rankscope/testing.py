@@ -23,7 +23,7 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 """The first ids of the tiny tokenizer; the 128 ASCII characters follow."""
 
 
-def check_task(task: Task, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+def check_task(task: object, rows: Sequence[Mapping[str, Any]] = ()) -> None:
     """Check a task against the contract, on its own example row and on any further ``rows`` of its dataset.
 
     What it declares is complete and agrees with itself; every row gives a valid sample in every form; an item has one

@@ -1,6 +1,7 @@
 """One cohort: runs in, trained weights and records out. No store, no shared state.
 
-In: a Base and run specs of one model and train task. Out: a RunResult for each, and the means to use or write its weights.
+In: a Base and run specs of one model and train task. Out: a RunResult for each, and the means to use or write its
+weights.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
-from rankscope.data.batching import Example
+from rankscope.data.batching import Example, budgeted
 from rankscope.errors import RunFailed
 from rankscope.models import adapter
 from rankscope.models.base import Base
@@ -35,6 +35,7 @@ class Trained:
     bank: AdapterBank | None
     trainees: list[Trainee]
     notes: list[str] = field(default_factory=list)
+    peak_bytes: int = 0
 
     @contextmanager
     def using(self, key: str) -> Iterator[Base]:
@@ -47,17 +48,16 @@ class Trained:
     def result(self, trainee: Trainee) -> RunResult:
         """The record of one run; its validation loss is the mean over items of nats per completion token."""
         spec = trainee.spec
-        where = environment({"device": str(self.base.device), "dtype": str(self.base.dtype).removeprefix("torch."),
-                             "threads": torch.get_num_threads(), "packing": [t.key for t in self.trainees]})  # fmt: skip
-        per_token = flops_per_token(spec.arm.kind, self.base.num_params, trainee.num_trainable)
-        ledger = Ledger(trainee.seconds, trainee.tokens, trainee.label_tokens, per_token * trainee.tokens, _peak(self.base),
+        origin = environment(where(self.base) | {"packing": [t.key for t in self.trainees]})
+        flops = flops_per_token(spec.arm.kind, self.base.num_params, trainee.num_trainable) * trainee.tokens
+        ledger = Ledger(trainee.seconds, trainee.tokens, trainee.label_tokens, flops, self.peak_bytes,
                         trainee.num_trainable)  # fmt: skip
         common = {"key": trainee.key, "steps": len(trainee.curve), "curve": tuple(trainee.curve), "ledger": ledger,
-                  "environment": where, "notes": tuple(self.notes)}  # fmt: skip
+                  "environment": origin, "notes": tuple(self.notes)}  # fmt: skip
         if trainee.failed:
             return RunResult(status="failed", message=trainee.failed, **common)
         with self.using(trainee.key):
-            items = validation_losses(self.base, trainee.data.validation)
+            items = validation_losses(self.base, trainee.data.validation, spec.recipe.batch_tokens)
         if not all(map(math.isfinite, items)):
             return RunResult(status="failed", message="diverged: the validation loss is not finite", **common)
         loss = float(np.mean(items)) if items else None
@@ -79,14 +79,24 @@ class Trained:
 
 def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folder: Path | None = None,
           tick: Tick | None = None, every: float = 60.0) -> Trained:  # fmt: skip
-    """Train LoRA runs of one seed together, or one full run. Out of memory fails the whole cohort, each run as a row."""
+    """Train LoRA runs of one seed together, or one full run. Out of memory fails the whole cohort, run by run."""
     is_full = runs[0][1].arm.kind == "full"
     mine = base.trainable_copy() if is_full else base
     bank = None if is_full else AdapterBank(mine)
     trained = Trained(mine, bank, [])
     try:
         trained.trainees = [recruit(mine, bank, key, spec, data) for key, spec in runs]
-        Loop(mine, bank, folder, every, notes=trained.notes).train(trained.trainees, tick)
+        if data.dropped:
+            trained.notes.append(f"{data.dropped} training rows had no token left to learn and were dropped")
+        if data.cut:
+            trained.notes.append(f"{data.cut} training rows were cut to max_length")
+        if mine.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(mine.device)
+        loop = Loop(mine, bank, folder, every, notes=trained.notes)
+        try:
+            loop.train(trained.trainees, tick)
+        finally:
+            trained.peak_bytes = loop.peak_bytes
     except RunFailed as error:
         for trainee in trained.trainees:
             trainee.failed = trainee.failed or str(error)
@@ -96,17 +106,20 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
     return trained
 
 
+def where(base: Base) -> dict[str, object]:
+    """What the numbers depend on beside versions: device, number format, threads."""
+    dtype = str(base.autocast or base.dtype).removeprefix("torch.")
+    name = torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu"
+    return {"device": name, "dtype": dtype, "threads": torch.get_num_threads()}
+
+
 @torch.inference_mode()
-def validation_losses(base: Base, examples: Sequence[Example]) -> tuple[float, ...]:
+def validation_losses(base: Base, examples: Sequence[Example], batch_tokens: int) -> tuple[float, ...]:
     """Nats per completion token of every validation item."""
-    losses: list[float] = []
-    for first in range(0, len(examples), 16):
-        nll, counts = row_nll(base, examples[first : first + 16])
-        losses += (nll / counts).tolist()
+    losses = [0.0] * len(examples)
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i].ids), i))
+    for batch in budgeted(order, [len(e.ids) for e in examples], batch_tokens):
+        nll, counts = row_nll(base, [examples[i] for i in batch])
+        for index, loss in zip(batch, (nll / counts).tolist(), strict=True):
+            losses[index] = loss
     return tuple(losses)
-
-
-def _peak(base: Base) -> int:
-    if base.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(base.device))
-    return int(psutil.Process().memory_info().rss)

@@ -6,9 +6,9 @@ import random
 
 import pytest
 import torch
-from reference import plain
 
 from rankscope.evaluation.engine import Request, generate, loglikelihoods
+from reference import plain
 
 
 def _requests(num: int, vocab: int) -> list[Request]:

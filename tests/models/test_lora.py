@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import PeftModel
-from reference import plain
 
 from rankscope.errors import ModelError
 from rankscope.models import adapter
 from rankscope.models.lora import AdapterBank, find_targets, scale
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
-from rankscope.training.loop import Loop
 from rankscope.training.cohort import recruit
+from rankscope.training.loop import Loop
 from rankscope.training.optim import learning_rate
+from reference import plain
 
 
 def _arm(rank: int, **more) -> Arm:
@@ -125,9 +125,9 @@ def test_the_last_adapter_takes_the_wrapping_layers_with_it(base, bank):
 
 
 def test_targets(base):
-    every = find_targets(base.model, ("all-linear",)).modules
+    every = find_targets(base.model, ("all-linear",))
     assert len(every) == 7 * base.model.config.num_hidden_layers and not any("lm_head" in m for m in every)
-    assert all(m.endswith("q_proj") for m in find_targets(base.model, ("q_proj",)).modules)
+    assert all(m.endswith("q_proj") for m in find_targets(base.model, ("q_proj",)))
     with pytest.raises(ModelError, match="Did you mean 'q_proj'"):
         find_targets(base.model, ("q_prj",))
 

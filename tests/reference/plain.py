@@ -32,8 +32,13 @@ def greedy(model, prompt: tuple[int, ...], most: int, eos: int | None) -> list[i
 
 def peft_model(model, arm, initial: dict[str, torch.Tensor]):
     """A copy of ``model`` with one PEFT LoRA adapter holding the given tensors."""
-    config = LoraConfig(r=arm.rank, lora_alpha=arm.alpha, target_modules="all-linear", use_rslora=arm.scaling == "rslora",
-                        task_type="CAUSAL_LM")  # fmt: skip
+    config = LoraConfig(
+        r=arm.rank,
+        lora_alpha=arm.alpha,
+        target_modules="all-linear",
+        use_rslora=arm.scaling == "rslora",
+        task_type="CAUSAL_LM",
+    )
     wrapped = get_peft_model(copy.deepcopy(model), config)
     named = dict(wrapped.named_parameters())
     with torch.no_grad():

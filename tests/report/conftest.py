@@ -17,9 +17,9 @@ SEEDS = (0, 1, 2)
 MODEL = ModelRef("hub/tiny-model", revision="abc123", key="modelkey0")
 ARMS = (
     Arm("base", "base"),
-    Arm("lora-r1", "lora", lr=(1e-3,), rank=1, alpha=32),
-    Arm("lora-r4", "lora", lr=(1e-3, 3e-3), rank=4, alpha=32),
-    Arm("lora-r16", "lora", lr=(1e-3,), rank=16, alpha=32),
+    Arm("lora-r1", "lora", lr=(1e-3,), rank=1, alpha=32.0),
+    Arm("lora-r4", "lora", lr=(1e-3, 3e-3), rank=4, alpha=32.0),
+    Arm("lora-r16", "lora", lr=(1e-3,), rank=16, alpha=32.0),
     Arm("full", "full", lr=(1e-4,)),
 )
 BASE = {"qa-a": 0.40, "qa-b": 0.50, "trivia": 0.62, "recall": 0.55, "letters": 0.24}

@@ -147,5 +147,6 @@ def test_numbers_are_written_with_sign_unit_and_interval():
     assert wording.sample(estimate) == "1,319 items × 3 seeds"
     assert wording.listing(["a", "b", "c"]) == "a, b and c"
     assert [wording.number_bytes(b) for b in (None, 12, 320e6, 2.5e9)] == ["–", "12 B", "320 MB", "2.5 GB"]
-    assert [wording.duration(s) for s in (None, 0.42, 61, 600, 9000)] == ["–", "0.42 s", "61 s", "10 min", "2.5 h"]
+    durations = [wording.duration(s) for s in (None, 0.42, 61.0, 600.0, 9000.0)]
+    assert durations == ["–", "0.42 s", "61 s", "10 min", "2.5 h"]
     assert [wording.count(n) for n in (None, 4000, 16_000, 1_230_000, 8e9)] == ["–", "4,000", "16 k", "1.23 M", "8 B"]

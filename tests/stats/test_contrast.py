@@ -12,7 +12,8 @@ from rankscope.stats.contrast import Pair, contrasts, mcnemar
 def _family(rng, members=8, items=150, seeds=3, means=0.0, shared=0.2):
     common = shared * rng.standard_normal(items)
     means = np.broadcast_to(means, members)
-    return [Pair(f"a{i}", "base", "t", m + common + 0.2 * rng.standard_normal((seeds, items))) for i, m in enumerate(means)]
+    noise = [0.2 * rng.standard_normal((seeds, items)) for _ in means]
+    return [Pair(f"a{i}", "base", "t", m + common + x) for i, (m, x) in enumerate(zip(means, noise, strict=True))]
 
 
 def test_all_intervals_of_a_family_hold_together():
@@ -60,9 +61,11 @@ def test_for_losses_less_is_better():
 
 
 def test_the_detectable_effect_is_detected_eight_times_in_ten():
-    rng, (probe,) = np.random.default_rng(6), contrasts([Pair("a", "b", "t", np.random.default_rng(6).standard_normal((1, 200)))])
-    hits = sum(contrasts([Pair("a", "b", "t", probe.detectable + rng.standard_normal((1, 200)))])[0].verdict == "better"
-               for _ in range(400))  # fmt: skip
+    def contrast(rng, effect):
+        return contrasts([Pair("a", "b", "t", effect + rng.standard_normal((1, 200)))])[0]
+
+    rng, probe = np.random.default_rng(6), contrast(np.random.default_rng(6), 0.0)
+    hits = sum(contrast(rng, probe.detectable).verdict == "better" for _ in range(400))
     assert 0.72 <= hits / 400 <= 0.88
 
 

@@ -23,7 +23,9 @@ def _plant(rng, keep: float, base_rate=0.8, items=300, seeds=3, seed_sd=0.0, cha
 def test_the_planted_share_is_covered(seed_sd):
     rng, hits = np.random.default_rng(0), 0
     for _ in range(300):
-        found = retention([_plant(rng, 0.7, seed_sd=seed_sd, task="a"), _plant(rng, 0.7, seed_sd=seed_sd, task="b", items=200)])
+        one = _plant(rng, 0.7, seed_sd=seed_sd, task="a")
+        other = _plant(rng, 0.7, seed_sd=seed_sd, task="b", items=200)
+        found = retention([one, other])
         hits += found.estimate.low <= 0.7 <= found.estimate.high
     assert hits / 300 >= 0.92
 

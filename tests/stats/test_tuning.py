@@ -24,7 +24,9 @@ def test_differences_are_paired_by_item():
     assert found.lr == 1e-3
 
 
-@pytest.mark.parametrize(("losses", "edge"), [((1.0, 2.0, 3.0), "low"), ((3.0, 2.0, 1.0), "high"), ((2.0, 1.0, 2.0), "")])
+@pytest.mark.parametrize(
+    ("losses", "edge"), [((1.0, 2.0, 3.0), "low"), ((3.0, 2.0, 1.0), "high"), ((2.0, 1.0, 2.0), "")]
+)
 def test_a_best_trial_at_the_edge_is_told(losses, edge):
     assert choose_lr([Trial(10.0**-i, x, 0.0) for i, x in zip((5, 4, 3), losses, strict=True)]).edge == edge
 

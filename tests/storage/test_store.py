@@ -17,11 +17,13 @@ from rankscope.records import Arm, CurvePoint, EvalResult, Ledger, ModelRef, Rec
 from rankscope.storage.migrations import STEPS
 from rankscope.storage.store import Store
 
-SPEC = RunSpec(ModelRef("demo", key="m"), Arm("lora-r4", "lora", rank=4, alpha=32.0), 1e-3, TaskRef("demo_people"), Recipe(), 0)
+ARM = Arm("lora-r4", "lora", rank=4, alpha=32.0)
+SPEC = RunSpec(ModelRef("demo", key="m"), ARM, 1e-3, TaskRef("demo_people"), Recipe(), 0)
 RUN = RunResult("k1", "done", validation_loss=0.5, validation_se=0.1, validation_items=(0.4, 0.6), steps=2,
                 curve=(CurvePoint(1, 2.0, 1e-3, 10, 0.1), CurvePoint(2, 1.0, 5e-4, 20, 0.2)),
                 ledger=Ledger(1.5, 20, 10, 1e9, 123, 45, 67), environment={"threads": 2}, notes=("said",))  # fmt: skip
-EVAL = EvalResult("k1", "t1", "done", "", "accuracy", 0.25, (Score("b", 1.0, "s", "c", "yes"), Score("a", 0.0)), Ledger(0.5, 7))
+SCORES = (Score("b", 1.0, "s", "c", "yes"), Score("a", 0.0))
+EVAL = EvalResult("k1", "t1", "done", "", "accuracy", 0.25, SCORES, Ledger(0.5, 7))
 
 
 def test_round_trip(tmp_path):

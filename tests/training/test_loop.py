@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rankscope.errors import RunFailed
+from rankscope.models.base import load
 from rankscope.models.lora import AdapterBank
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
 from rankscope.training import checkpoint
@@ -27,7 +28,8 @@ RECIPE = Recipe(max_steps=12, batch_tokens=256)
 
 def _spec(rank: int = 4, lr: float = 3e-3, recipe: Recipe = RECIPE, seed: int = 0, **arm) -> RunSpec:
     kind = "full" if rank == 0 else "lora"
-    return RunSpec(ModelRef("demo"), Arm(f"r{rank}", kind, rank=rank or None, alpha=32.0, **arm), lr, TaskRef("t"), recipe, seed)
+    treatment = Arm(f"r{rank}", kind, rank=rank or None, alpha=32.0, **arm)
+    return RunSpec(ModelRef("demo"), treatment, lr, TaskRef("t"), recipe, seed)
 
 
 def _train(base, data, specs, folder=None, **more):
@@ -37,18 +39,35 @@ def _train(base, data, specs, folder=None, **more):
     return trained, found
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_side_by_side_equals_one_by_one(base, people, dropout):
-    specs = [_spec(1), _spec(4), _spec(16, lr=1e-3)]
-    _, together = _train(base, people, [replace(s, arm=replace(s.arm, dropout=dropout)) for s in specs])
-    if dropout:  # rows draw other masks when packed; what must hold is that it trains and is reproducible
-        _, again = _train(base, people, [replace(s, arm=replace(s.arm, dropout=dropout)) for s in specs])
-        assert all(torch.equal(a[k], b[k]) for a, b in zip(together, again, strict=True) for k in a)
-        return
+    specs = [_spec(1, dropout=dropout), _spec(4, dropout=dropout), _spec(16, lr=1e-3, dropout=dropout)]
+    _, together = _train(base, people, specs)
     for spec, packed in zip(specs, together, strict=True):
         _, (alone,) = _train(base, people, [spec])
         for name, tensor in alone.items():
-            torch.testing.assert_close(packed[name], tensor, atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(packed[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_dropout_changes_what_is_learned_and_only_while_training(base, people):
+    _, (with_it,) = _train(base, people, [_spec(4, dropout=0.3)])
+    _, (without,) = _train(base, people, [_spec(4)])
+    assert max(float((with_it[k] - without[k]).abs().max()) for k in without) > 1e-3
+    trained = train(base, [("x", _spec(4, dropout=0.3))], people)
+    with trained.using("x"):
+        first, second = (base.hidden(torch.tensor([people.train[0].ids])) for _ in range(2))
+    trained.close()
+    assert torch.equal(first, second)
+
+
+def test_a_dropout_mask_drops_its_share_and_keeps_the_mean(base, bank):
+    bank.add("x", _spec(4).arm, 0)
+    layer = next(iter(bank.layers.values()))
+    with bank.route((), draw=(0, 1, 2, 3)):
+        mask = layer._mask(torch.ones(50, 40, 10), 0.3)
+        assert torch.equal(mask, layer._mask(torch.ones(50, 40, 10), 0.3))
+    assert float((mask == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(mask.mean()) == pytest.approx(1.0, abs=0.02)
 
 
 def test_all_runs_of_a_seed_see_the_same_batches(base, people):
@@ -104,17 +123,59 @@ def test_out_of_memory_with_one_row_fails_the_run(base, people, monkeypatch):
         Loop(base, None).train([recruit(base.trainable_copy(), None, "x", _spec(0), people)])
 
 
-def test_accumulation_is_one_bigger_batch(base, people):
-    recipe = replace(RECIPE, max_steps=4, accumulate=3)
+def test_out_of_memory_in_the_optimiser_fails_the_runs_and_steps_no_one_twice(base, people, monkeypatch):
+    real, calls = torch.optim.AdamW.step, []
+
+    def step(self, *rest):
+        calls.append(self)
+        if len(calls) == 4:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")
+        return real(self, *rest)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    trained, _ = _train(base, people, [_spec(1), _spec(4)])
+    assert len(calls) == 4
+    assert all(t.failed.startswith("out of memory at step 2, in the optimiser") for t in trained.trainees)
+
+
+def test_a_full_run_on_a_half_precision_base_moves_every_weight(people):
+    half = load(ModelRef("demo", dtype="bfloat16"))
+    trained = train(half, [("x", _spec(0, lr=1e-5, recipe=replace(RECIPE, max_steps=2)))], people)
+    before, after = half.model.state_dict(), trained.base.model.state_dict()
+    assert {t.dtype for t in after.values()} == {torch.float32} and half.dtype == torch.bfloat16
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert float((after[name] != before[name].float()).float().mean()) > 0.95
+
+
+def test_the_cost_of_a_run_does_not_depend_on_its_neighbours(base, people):
+    ledgers = []
+    for specs in ([_spec(1)], [_spec(1), _spec(16)]):
+        trained = train(base, [(f"k{i}", s) for i, s in enumerate(specs)], people)
+        ledgers.append(trained.result(trained.trainees[0]).ledger)
+        trained.close()
+    assert ledgers[0].flops == ledgers[1].flops > 0
+    assert all(100e6 < x.peak_bytes < 8e9 for x in ledgers)
+
+
+@pytest.fixture
+def bank(base):
+    """Adapters on the shared base, taken off again whatever happens."""
     bank = AdapterBank(base)
-    trainee = recruit(base, bank, "a", _spec(4, recipe=recipe), people)
-    joined = recruit(base, bank, "b", _spec(4, recipe=recipe), people)
+    yield bank
+    for name in list(bank.arms):
+        bank.remove(name)
+
+
+def test_accumulation_is_one_bigger_batch(base, bank, people):
+    spec = _spec(4, recipe=replace(RECIPE, max_steps=4, accumulate=3))
+    trainee, joined = (recruit(base, bank, name, spec, people) for name in "ab")
     joined.steps = [[[i for micro in step for i in micro]] for step in joined.steps]
     Loop(base, bank).train([trainee])
     Loop(base, bank).train([joined])
-    for (name, one), two in zip(trainee.tensors().items(), joined.tensors().values(), strict=True):
-        torch.testing.assert_close(one, two, atol=2e-5, rtol=1e-4, msg=name)
-    bank.remove("a"), bank.remove("b")
+    assert [p.loss for p in trainee.curve] == pytest.approx([p.loss for p in joined.curve], abs=1e-5)
+    # Adam divides by the gradient's size, so where it is nearly 0 rounding shows: hence the wider tolerance.
+    for one, two in zip(trainee.tensors().values(), joined.tensors().values(), strict=True):
+        torch.testing.assert_close(one, two, atol=2e-4, rtol=1e-3)
 
 
 def test_gradient_checkpointing_changes_nothing(base, people):

@@ -6,6 +6,7 @@ Nothing beyond typer is imported before a verb needs it, so that ``rankscope --h
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 from enum import Enum
@@ -87,6 +88,7 @@ def demo(
     """
     from rankscope.study.study import Study
 
+    _check_destination(output)
     with _progress(quiet) as progress:
         result = Study.demo().run(store, progress=progress)
     path = result.report(output, "html")
@@ -123,7 +125,7 @@ def check(
     """
     asked = Asked(study, overrides=tuple(overrides or ()), data_dir=data_dir)
     found = _load(asked)
-    found.resolve()
+    found.check()
     config = found.config
     facts = {
         "study": config.name,
@@ -238,7 +240,9 @@ def report(
     The HTML page is one file and opens offline.
     """
     loaded = _load(Asked(study, store, tuple(overrides or ()), data_dir))
-    path = loaded.result(store).report(output or f"{loaded.config.name}.{form.value}", form.value)
+    output = output or f"{loaded.config.name}.{form.value}"
+    _check_destination(output)
+    path = loaded.result(store).report(output, form.value)
     answer(ctx, as_json, {"path": str(path), "format": form.value}, f"{path} written")
 
 
@@ -268,6 +272,8 @@ def score(
     """
     from rankscope.study.study import score as score_tasks
 
+    if items is not None:
+        _check_destination(items)
     with _progress(quiet) as progress:
         found = score_tasks(
             model,
@@ -333,6 +339,18 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise typer.BadParameter(f"{text!r} is not a time. For example: 90s, 45m, 2h, 1h30m", param_hint="--budget")
     return seconds
+
+
+def _check_destination(path: str) -> None:
+    """A file that is to be written at the end is refused at the start, before any work. Raises InputError."""
+    folder = Path(path).parent
+    if Path(path).is_dir():
+        raise InputError("this is a folder, not a file to write", where=path, hint="Name a file in it")
+    if not folder.is_dir():
+        hint = f"Next: {shlex.join(['mkdir', '-p', str(folder)])}"
+        raise InputError("there is no such folder to write to", got=str(folder), where=path, hint=hint)
+    if not os.access(folder, os.W_OK):
+        raise InputError("nothing can be written in this folder", got=str(folder), where=path, hint="Name another path")
 
 
 def _load(asked: Asked) -> Study:

@@ -53,6 +53,19 @@ def from_dict(document: dict[str, Any], overrides: Sequence[str] = (), folder: s
     return _validated(copy.deepcopy(document), overrides, folder=str(folder), name="study")
 
 
+def place(path: str | Path | None, loc: Loc, overrides: Sequence[str] = ()) -> str:
+    """Where a part of a study was written: ``file:line: key``, or the override that set it; the key alone for a dict.
+
+    For errors that are found only after loading. A part that the file leaves out is named by what is there of it.
+    """
+    if path is None:
+        return dotted(loc)
+    node, document = _parse(_read(Path(path)), str(path))
+    original = copy.deepcopy(document)
+    changes = [_override(document, text) for text in overrides]
+    return _where(trim(loc, document), original, changes, node, str(path)) or str(path)
+
+
 def _validated(
     document: dict[str, Any],
     overrides: Sequence[str],

@@ -79,7 +79,7 @@ class ModelEntry(Section):
         if os.path.isdir(path) or (os.path.isfile(path) and path.endswith(".gguf")):
             return path
         if value.endswith(".gguf") or value.startswith(("./", "../", "~", "/")):
-            raise ValueError("no such model folder or .gguf file")
+            raise ValueError(f"no such model folder or .gguf file (got {value!r})")
         return value
 
     def record(self) -> ModelRef:
@@ -140,7 +140,7 @@ Tasks = tuple[TaskEntry, ...]
 
 
 class Training(Section):
-    """How every arm is trained: the fields of ``Recipe``, and the seeds."""
+    """How every arm is trained: the fields of ``Recipe``, the seeds, and how much work a kill may cost."""
 
     epochs: Annotated[Number, Field(gt=0)] = 1.0
     max_steps: Positive | None = None
@@ -155,6 +155,7 @@ class Training(Section):
     validation: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
     validation_max: Positive = 200
     gradient_checkpointing: Annotated[bool, Strict()] = False
+    checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
     seeds: Annotated[tuple[Natural, ...], AfterValidator(filled), AfterValidator(unique)] = (0, 1, 2)
 
     def record(self) -> Recipe:
@@ -210,7 +211,7 @@ class StudyConfig(Section):
             return None
         path = _near(value, info)
         if not os.path.isdir(path):
-            raise ValueError("no such folder of data")
+            raise ValueError(f"no such folder of data (got {value!r})")
         return path
 
     @model_validator(mode="after")

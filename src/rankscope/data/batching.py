@@ -9,7 +9,7 @@ Legend: N samples, T tokens.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 _BUCKET = 16  # batches whose examples are sorted together: long enough to save padding, short enough to stay random
@@ -27,15 +27,39 @@ class Example:
         return len(self.ids) - self.start
 
 
-def join(prompt: Sequence[int], target: Sequence[int], eos: int | None, max_length: int) -> Example | None:
+def fit_prompt(prompt: Sequence[int], room: int, bos: int | None = None) -> tuple[int, ...]:
+    """The last ``room`` tokens of a prompt; a begin-of-text token that it starts with stays in front."""
+    prompt = tuple(prompt)
+    if len(prompt) <= room:
+        return prompt
+    if room > 1 and bos is not None and prompt[0] == bos:
+        return (bos, *prompt[-(room - 1) :])
+    return prompt[-room:]
+
+
+def join(
+    prompt: Sequence[int], target: Sequence[int], eos: int | None, max_length: int, bos: int | None = None
+) -> Example | None:
     """One training example, closed by ``eos``. Too long: the prompt loses its oldest tokens first, so that the
     completion stays. None if not even one label with one token before it fits."""
     target = (*target, eos) if eos is not None else tuple(target)
     target = target[: max_length - 1]
-    prompt = tuple(prompt)[-(max_length - len(target)) :]
+    prompt = fit_prompt(prompt, max_length - len(target), bos)
     if not prompt or not target:
         return None
     return Example((*prompt, *target), len(prompt))
+
+
+def budgeted(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """``order`` cut into batches whose rows x last (longest) row stay within ``budget``; one row may exceed it."""
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * lengths[index] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def epoch_batches(lengths: Sequence[int], batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
@@ -47,20 +71,15 @@ def epoch_batches(lengths: Sequence[int], batch_tokens: int, seed: int, epoch: i
     bucket = max(1, _BUCKET * max(1, batch_tokens // mean))
     batches: list[list[int]] = []
     for first in range(0, len(order), bucket):
-        batch: list[int] = []
-        for index in sorted(order[first : first + bucket], key=lambda i: (lengths[i], i)):
-            if batch and (len(batch) + 1) * lengths[index] > batch_tokens:
-                batches.append(batch)
-                batch = []
-            batch.append(index)
-        batches.append(batch)
+        near = sorted(order[first : first + bucket], key=lambda i: (lengths[i], i))
+        batches += budgeted(near, lengths, batch_tokens)
     rng.shuffle(batches)
     return batches
 
 
 def training_batches(lengths: Sequence[int], batch_tokens: int, seed: int, epochs: float, max_steps: int | None,
                      accumulate: int = 1) -> list[list[list[int]]]:  # fmt: skip
-    """Steps of micro-batches: ``accumulate`` batches a step, for ``epochs`` (may be a fraction) or ``max_steps`` if given.
+    """Steps of micro-batches: ``accumulate`` batches a step, for ``epochs`` (may be a fraction) or ``max_steps``.
 
     With ``max_steps`` alone the data is repeated as often as it takes.
     """
@@ -81,11 +100,19 @@ def training_batches(lengths: Sequence[int], batch_tokens: int, seed: int, epoch
     return [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
 
 
-def split_validation(count: int, share: float, most: int) -> tuple[list[int], list[int]]:
-    """Indices of train and validation examples, the same for every arm and seed."""
-    order = list(range(count))
-    random.Random("validation").shuffle(order)
-    num = min(most, round(count * share)) if share > 0 else 0
-    if share > 0 and count > 1:
-        num = max(1, num)
-    return sorted(order[num:]), sorted(order[:num])
+def split_validation(texts: Sequence[Hashable], share: float, most: int) -> tuple[list[int], list[int]]:
+    """Indices of train and validation examples, the same for every arm and seed. Equal texts stay on one side.
+
+    Rows that are merely alike (a template, a fact in other words) may fall on both sides, as they do between a
+    dataset's train and test rows: what is tuned is then what is asked.
+    """
+    copies: dict[Hashable, list[int]] = {}
+    for index, text in enumerate(texts):
+        copies.setdefault(text, []).append(index)
+    groups = list(copies.values())
+    random.Random("validation").shuffle(groups)
+    num = max(1, min(most, round(len(texts) * share))) if share > 0 and len(groups) > 1 else 0
+    validation: list[int] = []
+    while len(validation) < num and len(groups) > 1:
+        validation += groups.pop()
+    return sorted(i for group in groups for i in group), sorted(validation)

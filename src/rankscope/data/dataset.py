@@ -126,10 +126,18 @@ def read_text(path: str | Path) -> str:
     """The text of a user's file, a byte order mark left out. Raises DataError if it is missing or not UTF-8."""
     try:
         return Path(path).expanduser().read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise no_file(path) from error
     except OSError as error:
         raise DataError(f"can't read the file: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise DataError("the file is not UTF-8 text", where=str(path), hint="Save it as UTF-8") from error
+
+
+def no_file(path: str | Path) -> DataError:
+    """The error for a user's file that isn't there; whoever asked for it adds where."""
+    hint = "Paths start at the study file's folder, or else at the working folder"
+    return DataError("no such file of data", got=str(path), hint=hint)
 
 
 def _object(line: str, where: str) -> dict[str, Any]:

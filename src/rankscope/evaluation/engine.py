@@ -8,13 +8,14 @@ Legend: B rows, T tokens, P positions read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from transformers import DynamicCache
 
+from rankscope.data.batching import budgeted
 from rankscope.models.base import Base
 
 Tick = Callable[[int], None]
@@ -35,10 +36,13 @@ class Request:
 @torch.inference_mode()
 def loglikelihoods(base: Base, requests: Sequence[Request], batch_tokens: int = 4096,
                    tick: Tick | None = None) -> list[list[float]]:  # fmt: skip
-    """Summed log-likelihood in nats of every continuation. Batching depends on the requests alone, so all arms share it."""
+    """Summed log-likelihood in nats of every continuation.
+
+    Batching depends on the requests alone, so all arms share it.
+    """
     out: list[list[float]] = [[] for _ in requests]
     order = sorted(range(len(requests)), key=lambda i: (requests[i].length, i))
-    for batch in _batches(order, [r.length for r in requests], batch_tokens):
+    for batch in budgeted(order, [r.length for r in requests], batch_tokens):
         for index, sums in zip(batch, _score(base, [requests[i] for i in batch]), strict=True):
             out[index] = sums
         if tick:
@@ -89,7 +93,7 @@ def generate(base: Base, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
     """Greedy continuations, cut at the end-of-text token or the first stop text; batches are padded on the left."""
     out = [""] * len(prompts)
     lengths = [len(p) + max_new_tokens for p in prompts]
-    for batch in _batches(sorted(range(len(prompts)), key=lambda i: (lengths[i], i)), lengths, batch_tokens):
+    for batch in budgeted(sorted(range(len(prompts)), key=lambda i: (lengths[i], i)), lengths, batch_tokens):
         for index, text in zip(batch, _generate(base, [prompts[i] for i in batch], max_new_tokens, stop), strict=True):
             out[index] = text
         if tick:
@@ -129,14 +133,3 @@ def _generate(base: Base, prompts: list[tuple[int, ...]], most: int, stop: Seque
 
 def _cut(text: str, stop: Sequence[str]) -> str:
     return text[: min((text.find(s) for s in stop if s in text), default=len(text))]
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * lengths[index] > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

@@ -1,9 +1,10 @@
-"""A prepared task turned into scores. In: a Base (with or without an adapter in use) and a task. Out: ``EvalResult``."""
+"""A prepared task turned into scores. In: a Base (with or without an adapter in use) and a task. Out: EvalResult."""
 
 from __future__ import annotations
 
 import time
 
+from rankscope.data.batching import fit_prompt
 from rankscope.errors import RunFailed
 from rankscope.evaluation.engine import Request, Tick, generate, loglikelihoods
 from rankscope.models.base import Base
@@ -17,29 +18,35 @@ MAX_TEXT = 768  # tokens of a neutral text that are scored, as in PEFT's publish
 def evaluate(base: Base, task: Prepared, run_key: str, task_key: str, tick: Tick | None = None) -> EvalResult:
     """Score every sample. A response that can't be judged makes the evaluation a failed row with the reason."""
     began = time.monotonic()
-    responses, tokens = _generated(base, task, tick) if task.kind == "generate" else _weighed(base, task, tick)
+    responses, tokens, cut = _generated(base, task, tick) if task.kind == "generate" else _weighed(base, task, tick)
+    ledger = Ledger(seconds=time.monotonic() - began, tokens=tokens, flops=2.0 * base.num_params * tokens)
     try:
         scores = tuple(task.scorer(s, r) for s, r in zip(task.samples, responses, strict=True))
     except RunFailed as error:
-        return EvalResult(run_key, task_key, "failed", str(error), task.metric, task.chance)
-    ledger = Ledger(seconds=time.monotonic() - began, tokens=tokens)
-    return EvalResult(run_key, task_key, "done", "", task.metric, task.chance, scores, ledger)
+        return EvalResult(run_key, task_key, "failed", str(error), task.metric, task.chance, (), ledger)
+    note = f"{cut} items were cut to fit the model" if cut else ""
+    return EvalResult(run_key, task_key, "done", note, task.metric, task.chance, scores, ledger)
 
 
-def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int]:
-    requests = []
+def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int, int]:
+    """Responses, tokens passed through the model, and how many items had to be cut."""
+    requests, cut = [], 0
     for sample in task.samples:
         pairs = [base.encode_pair(sample.prompt, c) for c in sample.choices or (sample.target,)]
         most = min(base.max_length, MAX_TEXT) if task.kind == "text" else base.max_length
         room = most - max(len(c) for _, c in pairs)
-        prompt = pairs[0][0][-max(1, room) :]
+        prompt = fit_prompt(pairs[0][0], max(1, room), base.bos)
         requests.append(Request(prompt, tuple(c[: most - len(prompt)] for _, c in pairs)))
+        cut += task.kind != "text" and len(prompt) < len(pairs[0][0])
     found = loglikelihoods(base, requests, tick=tick)
     responses = [Response(tuple(v), tuple(map(len, r.continuations))) for v, r in zip(found, requests, strict=True)]
-    return responses, sum(r.length for r in requests)
+    return responses, sum(r.length for r in requests), cut
 
 
-def _generated(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int]:
-    prompts = [base.encode(s.prompt)[-(base.max_length - task.max_new_tokens) :] for s in task.samples]
+def _generated(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int, int]:
+    room = base.max_length - task.max_new_tokens
+    whole = [base.encode(s.prompt) for s in task.samples]
+    prompts = [fit_prompt(p, room, base.bos) for p in whole]
     texts = generate(base, prompts, task.max_new_tokens, task.stop, tick=tick)
-    return [Response(text=t) for t in texts], sum(map(len, prompts))
+    tokens = sum(map(len, prompts)) + sum(len(base.encode(t)) for t in texts)
+    return [Response(text=t) for t in texts], tokens, sum(len(p) > room for p in whole)

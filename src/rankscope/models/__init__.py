@@ -1,1 +1,1 @@
-"""Models: find one (``locate``, no torch), load it (``base``), put adapters on it (``lora``), write them as PEFT does."""
+"""Models: find one (``locate``, no torch), load it (``base``), adapt it (``lora``), write adapters as PEFT does."""

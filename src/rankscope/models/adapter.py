@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rankscope.errors import ModelError
 from rankscope.models.files import save
-from rankscope.models.lora import find_targets
+from rankscope.models.lora import AdapterBank, find_targets
 from rankscope.records import Arm
 
 _PREFIX = "base_model.model."
@@ -71,10 +71,7 @@ def export_adapter(blob: Path, folder: Path) -> None:
 
 def read_adapter_folder(folder: Path) -> tuple[dict[str, Tensor], Arm]:
     """Tensors and settings of a plain PEFT LoRA folder (one rank and alpha for all modules)."""
-    config_path = folder / "adapter_config.json"
-    if not config_path.is_file():
-        raise ModelError("no adapter_config.json here", got=str(folder), hint="Give the folder that PEFT saved")
-    config = json.loads(config_path.read_text())
+    config_path, config = folder / "adapter_config.json", _folder_config(folder)
     unsupported = [k for k in ("rank_pattern", "alpha_pattern", "modules_to_save", "use_dora", "bias") if
                    config.get(k) not in (None, {}, [], False, "none")]  # fmt: skip
     if config.get("peft_type") != "LORA" or unsupported:
@@ -82,9 +79,45 @@ def read_adapter_folder(folder: Path) -> tuple[dict[str, Tensor], Arm]:
                          got=unsupported or config.get("peft_type"))  # fmt: skip
     tensors, _ = read_tensors(folder / "adapter_model.safetensors")
     modules = tuple(sorted(k.removesuffix(".lora_A.weight") for k in tensors if k.endswith(".lora_A.weight")))
-    arm = Arm(name=folder.name, kind="lora", rank=config["r"], alpha=config["lora_alpha"], targets=modules,
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1 or not modules:
+        raise ModelError("this adapter has no rank, no alpha or no tensors", where=str(config_path),
+                         got={"r": rank, "lora_alpha": alpha}, hint="Give the folder that PEFT saved")  # fmt: skip
+    arm = Arm(name=folder.name, kind="lora", rank=rank, alpha=float(alpha), targets=modules,
               scaling="rslora" if config.get("use_rslora") else "standard")  # fmt: skip
     return tensors, arm
+
+
+def attach(bank: AdapterBank, name: str, folder: Path) -> None:
+    """Put a PEFT folder's adapter on the bank's base. Raises ModelError if it was made for another model."""
+    tensors, arm = read_adapter_folder(folder)
+    here = set(find_targets(bank.base.model, ("all-linear",)))
+    if strange := [module for module in arm.targets if module not in here]:
+        raise _misfit(folder, f"{len(strange)} of its {len(arm.targets)} modules are not there, such as {strange[0]}")
+    bank.add(name, arm, 0)
+    try:
+        bank.load(name, tensors)
+    except ModelError as error:
+        raise _misfit(folder, f"{error.what} (got {error.got!r})") from error
+
+
+def _misfit(folder: Path, why: str) -> ModelError:
+    made_for = _folder_config(folder).get("base_model_name_or_path") or "its config doesn't say"
+    return ModelError(f"this adapter is not one for this model: {why}", where=str(folder),
+                      hint=f"The model it was made for: {made_for}")  # fmt: skip
+
+
+def _folder_config(folder: Path) -> dict:
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        raise ModelError("no adapter_config.json here", got=str(folder), hint="Give the folder that PEFT saved")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"not valid JSON: {error}", where=str(path), hint="Copy it again") from error
+    if not isinstance(config, dict):
+        raise ModelError("must be a JSON object", got=type(config).__name__, where=str(path), hint="Copy it again")
+    return config
 
 
 def peft_config(arm: Arm, targets: list[str], base: str) -> dict:
@@ -98,13 +131,13 @@ def peft_config(arm: Arm, targets: list[str], base: str) -> dict:
 
 def peft_targets(model: nn.Module, asked: tuple[str, ...]) -> list[str]:
     """Shortest names that select exactly the adapted modules by PEFT's suffix rule: leaf names, or else full names."""
-    modules = set(find_targets(model, asked).modules)
+    modules = set(find_targets(model, asked))
     leaves = sorted({m.rsplit(".", 1)[-1] for m in modules})
     selected = {m for m in _candidates(model) if m.rsplit(".", 1)[-1] in leaves}
     return leaves if selected == modules else sorted(modules)
 
 
 def _candidates(model: nn.Module) -> list[str]:
-    every = find_targets(model, ("all-linear",)).modules
+    every = find_targets(model, ("all-linear",))
     head = [n for n, m in model.named_modules() if m is model.get_output_embeddings()]
     return [*every, *head]

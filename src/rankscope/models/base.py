@@ -1,21 +1,24 @@
-"""The frozen base model behind one small interface. In: a ModelRef. Out: a ``Base`` with hidden states, head and tokens.
+"""The frozen base model behind one small interface. In: a ModelRef. Out: a Base with hidden states, head and tokens.
 
 The language-model head is apart from the decoder, so that logits are computed only at positions that someone reads.
 Knows nothing about tasks, training or adapters.
 
-Legend: B batch, T tokens, D hidden size, V vocabulary, P positions read.
+Legend: B batch, T tokens, S tokens seen (cached ones and T), D hidden size, V vocabulary, P positions read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -29,18 +32,23 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass
 class Base:
-    """A loaded causal language model with its tokenizer. ``model`` has frozen parameters and is in eval mode."""
+    """A loaded causal language model with its tokenizer. ``model`` has frozen parameters and is in eval mode.
+
+    ``autocast`` is the type that products are computed in, where it isn't the weights' own ``dtype``.
+    """
 
     ref: ModelRef
     model: nn.Module
     tokenizer: object
     device: torch.device
     dtype: torch.dtype
-    _encoded: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    autocast: torch.dtype | None = None
+    num_params: int = field(init=False)
+    _last: tuple[str, tuple[int, ...]] | None = field(default=None, init=False, repr=False)
 
-    @property
-    def num_params(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+    def __post_init__(self):
+        # Counted once: adapters that are put on later are no part of the model.
+        self.num_params = sum(p.numel() for p in self.model.parameters())
 
     @property
     def max_length(self) -> int:
@@ -50,20 +58,22 @@ class Base:
     def eos(self) -> int | None:
         return self.tokenizer.eos_token_id
 
+    @property
+    def bos(self) -> int | None:
+        return self.tokenizer.bos_token_id
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Token ids of a text from the start, with whatever special tokens this tokenizer puts first."""
         return tuple(self.tokenizer(text)["input_ids"])
 
     def encode_pair(self, prompt: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Ids of a prompt and of what follows it, cut where the prompt's own tokens end (as lm-evaluation-harness does).
+        """Ids of a prompt and of what follows it, cut where the prompt's own tokens end.
 
-        If joining changes the prompt's last tokens, the two are encoded apart.
+        This is lm-evaluation-harness's way. If joining changes the prompt's last tokens, the two are encoded apart.
         """
-        context = self._encoded.get(prompt)
-        if context is None:
-            if len(self._encoded) > 50_000:
-                self._encoded.clear()
-            context = self._encoded[prompt] = self._start(prompt)
+        if self._last is None or self._last[0] != prompt:  # the choices of one question come one after the other
+            self._last = (prompt, self._start(prompt))
+        context = self._last[1]
         whole = self.encode(prompt + continuation)
         if whole[: len(context)] == context and len(whole) > len(context):
             return context, whole[len(context) :]
@@ -80,26 +90,46 @@ class Base:
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def hidden(self, ids: Int[Tensor, "B T"], mask: Tensor | None = None, positions: Int[Tensor, "B T"] | None = None,
-               cache: object = None):  # fmt: skip
-        """Last hidden states (B, T, D), after the final norm; with ``cache`` also fills it. ``mask`` is (B, T) or (B, 1, T, T)."""
+    def hidden(
+        self,
+        ids: Int[Tensor, "B T"],
+        mask: Int[Tensor, "B S"] | Float[Tensor, "B 1 T T"] | None = None,
+        positions: Int[Tensor, "B T"] | None = None,
+        cache: object = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Last hidden states, after the final norm; with ``cache`` also fills it.
+
+        ``mask`` says which tokens are real (1 or 0), or is added to the attention scores.
+        """
         decoder = self.model.base_model
         more = {} if cache is None else {_cache_word(decoder): cache}
-        out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **more)
+        with self._products():
+            out = decoder(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **more
+            )
         return out.last_hidden_state
 
-    def logits(self, hidden: Float[Tensor, "P D"]) -> Float[Tensor, "P V"]:
+    def logits(self, hidden: Float[Tensor, "*P D"]) -> Float32[Tensor, "*P V"]:
         """Float32 logits of the hidden states that someone wants to read."""
-        logits = self.model.get_output_embeddings()(hidden).float()
+        with self._products():
+            logits = self.model.get_output_embeddings()(hidden).float()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if not cap else cap * torch.tanh(logits / cap)
 
     def trainable_copy(self) -> Base:
-        """A copy of its own with all weights trainable, for full fine-tuning; the base stays untouched."""
-        model = copy.deepcopy(self.model)
+        """A copy of its own with all weights trainable, for full fine-tuning; the base stays untouched.
+
+        Its weights are float32 whatever the base's type, as LoRA's factors are: in bfloat16 most updates of a usual
+        size would round to nothing. Products are computed in the base's type.
+        """
+        model = copy.deepcopy(self.model).float()
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-        return Base(self.ref, model, self.tokenizer, self.device, self.dtype)
+        autocast = None if self.dtype == torch.float32 else self.dtype
+        return Base(self.ref, model, self.tokenizer, self.device, torch.float32, autocast)
+
+    def _products(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -121,17 +151,19 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def load(ref: ModelRef, device: str = "auto") -> Base:
     """Read a model's weights and tokenizer. Raises ModelError with the reason if that can't be done."""
     ref = ref if ref.key else resolve(ref)
-    at, where = place(ref), pick_device(device)
+    where = pick_device(device)
     dtype = pick_dtype(ref.dtype, where)
-    _quiet()
-    options = {"revision": at.revision, "gguf_file": at.gguf} if at.gguf else {"revision": at.revision}
-    try:
-        if not at.gguf:
-            AutoConfig.from_pretrained(at.source, revision=at.revision)
-        tokenizer = AutoTokenizer.from_pretrained(at.source, **options)
-        model = AutoModelForCausalLM.from_pretrained(at.source, dtype=dtype, attn_implementation="sdpa", **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"this model can't be loaded: {str(error).strip().splitlines()[0]}", got=ref.id) from error
+    with _opening(ref) as (source, options):
+        if "gguf_file" not in options:
+            AutoConfig.from_pretrained(source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, **options
+        )
+    if missing := sorted(info["missing_keys"]):
+        what = f"the weights lack {len(missing)} tensors that this model needs"
+        hint = "Copy it again; a model without a language-model head can't be used"
+        raise ModelError(what, got=missing[0], where=ref.id, hint=hint)
     model = model.to(where, dtype).eval()
     if getattr(model.config, "quantization_config", None) is not None:
         # GGUF weights are dequantised on loading; the leftover note would forbid training and saving.
@@ -140,6 +172,29 @@ def load(ref: ModelRef, device: str = "auto") -> Base:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return Base(ref, model, tokenizer, where, dtype)
+
+
+def outline(ref: ModelRef) -> nn.Module:
+    """The model's modules without any weights (on the meta device). Raises ModelError as ``load`` would."""
+    with _opening(ref) as (source, options):
+        config = AutoConfig.from_pretrained(source, **options)
+        if "gguf_file" not in options:  # there, making the tokenizer takes long
+            AutoTokenizer.from_pretrained(source, **options)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+
+
+@contextmanager
+def _opening(ref: ModelRef) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """Source and options for ``from_pretrained``; what transformers raises inside becomes a ModelError."""
+    at = place(ref)
+    _quiet()
+    options = {"revision": at.revision, **({"gguf_file": at.gguf} if at.gguf else {})}
+    try:
+        yield at.source, options
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"this model can't be loaded: {reason}", got=ref.id) from error
 
 
 def _cache_word(decoder: nn.Module) -> str:

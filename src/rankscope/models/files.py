@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -16,5 +17,6 @@ def save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None
     try:
         save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, path, metadata)
     except SafetensorError as error:
-        number = errno.ENOSPC if "os error 28" in str(error) or "No space left" in str(error) else errno.EIO
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.ENOSPC if "No space left" in str(error) else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from error

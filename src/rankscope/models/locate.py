@@ -16,6 +16,7 @@ from rankscope.provenance import content_key, file_key, folder_key
 from rankscope.records import ModelRef
 
 BUNDLED = "demo"
+_IDS = "Give a folder, a .gguf file, a hub id like 'HuggingFaceTB/SmolLM2-135M-Instruct', or 'demo'"
 _FILES = ("*.safetensors", "config.json", "tokenizer*.json", "*.model", "vocab.json", "merges.txt")
 
 
@@ -50,8 +51,7 @@ def place(ref: ModelRef) -> Place:
         raise ModelError("this folder holds no model: neither config.json nor exactly one .gguf file", got=ref.id)
     looks_local = ref.id.startswith((".", "/", "~")) or ref.id.count("/") > 1 or ref.id.count("/") == 0
     if looks_local:
-        raise ModelError("no such model folder", got=ref.id, hint="Give a folder, a .gguf file, a hub id like "
-                         "'HuggingFaceTB/SmolLM2-135M-Instruct', or 'demo'")  # fmt: skip
+        raise ModelError("no such model folder", got=ref.id, hint=_IDS)
     return Place(ref.id, revision=ref.revision)
 
 
@@ -66,11 +66,29 @@ def resolve(ref: ModelRef) -> ModelRef:
         return replace(ref, key=file_key(Path(at.source) / at.gguf))
     if at.is_local:
         folder = Path(at.source)
-        for file in sorted(folder.glob("*.safetensors")):
-            check_safetensors(file)
+        check_weights(folder)
         return replace(ref, key=folder_key(folder, _FILES))
     commit = _commit(at)
     return replace(ref, revision=commit, key=content_key([at.source, commit]))
+
+
+def check_weights(folder: Path) -> None:
+    """Raises ModelError if a model's folder has no safetensors file, lacks one its index names, or one is damaged."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError("this folder holds a config.json but no weights (*.safetensors)", where=str(folder),
+                         hint="Save it with save_pretrained, or copy it again")  # fmt: skip
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError("this index of weights can't be read", where=str(index), hint="Copy it again") from error
+        if missing := sorted(named - {file.name for file in files}):
+            raise ModelError(f"{len(missing)} of {len(named)} files of weights are missing", got=missing[0],
+                             where=str(folder), hint="Copy them again")  # fmt: skip
+    for file in files:
+        check_safetensors(file)
 
 
 def check_safetensors(file: Path) -> dict:
@@ -90,7 +108,10 @@ def check_safetensors(file: Path) -> dict:
 
 
 def shape(ref: ModelRef) -> dict | None:
-    """Sizes from config.json, for predictions: hidden_size, intermediate_size, layers, kv width, vocab; None if not local."""
+    """Sizes from config.json, for predictions: hidden and intermediate size, layers, kv width, vocab.
+
+    None if the model isn't local.
+    """
     at = place(ref)
     path = Path(at.source) / "config.json"
     if not path.is_file():
@@ -113,15 +134,18 @@ def shape(ref: ModelRef) -> dict | None:
 
 def _commit(at: Place) -> str:
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         cached = snapshot_download(at.source, revision=at.revision, local_files_only=True)
         return Path(cached).name
     except LocalEntryNotFoundError:
         pass
+    except HFValidationError as error:
+        raise ModelError("neither a folder nor a hub id", got=at.source, hint=_IDS) from error
     try:
         return HfApi().model_info(at.source, revision=at.revision).sha
-    except (HfHubHTTPError, OSError) as error:
+    # The hub's own errors and, by their common base, those of the HTTP client it uses (no connection, time out).
+    except (*HfHubHTTPError.__bases__, OSError) as error:
         raise ModelError("no such model in the local cache, and the hub did not give it", got=at.source,
                          hint="Give a local folder or a .gguf file to work offline") from error  # fmt: skip

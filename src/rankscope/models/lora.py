@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from rankscope.errors import ModelError
@@ -26,35 +27,30 @@ from rankscope.plugins import did_you_mean
 from rankscope.records import Arm
 
 Groups = tuple[tuple[str, int, int], ...]
+Draw = tuple[int, ...]
+"""What a dropout mask is drawn from: seed, step, micro-batch, part. Never what else is trained at the same time."""
 
 
 @dataclass
 class Routing:
-    """Which rows belong to which adapter: (name, first row, row after the last). Rows in no group get the base alone."""
+    """Which rows belong to which adapter: (name, first row, row after the last). Rows in no group get the base."""
 
     groups: Groups = ()
     whole: str | None = None
-
-
-@dataclass(frozen=True)
-class Targets:
-    """The linear modules that an arm adapts, by full name, and what the user called them."""
-
-    modules: tuple[str, ...]
-    asked: tuple[str, ...]
+    draw: Draw | None = None
 
 
 class LoraLinear(nn.Module):
     """A frozen linear layer and its adapters. Without routed rows the output is the frozen layer's, bit for bit."""
 
-    def __init__(self, base: nn.Linear, routing: Routing):
+    def __init__(self, base: nn.Linear, routing: Routing, name: str):
         super().__init__()
-        self.base, self.routing = base, routing
+        self.base, self.routing, self.name = base, routing, name
         self.a, self.b = nn.ParameterDict(), nn.ParameterDict()
         self.scale: dict[str, float] = {}
         self.dropout: dict[str, float] = {}
 
-    def forward(self, x: Tensor) -> Tensor:  # x (B, T, D) -> (B, T, O)
+    def forward(self, x: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T O"]:
         y = self.base(x)
         whole = self.routing.whole
         if whole is not None:
@@ -72,19 +68,17 @@ class LoraLinear(nn.Module):
             pieces.append(y[done:])
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
-    def _update(self, name: str, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, O)
+    def _update(self, name: str, x: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T O"]:
         a, b = self.a[name], self.b[name]  # (R, D), (O, R)
         x = x.to(a.dtype)
-        if self.training_dropout(name):
-            x = F.dropout(x, self.dropout[name])
+        if self.dropout[name] > 0 and self.routing.draw is not None:
+            x = x * self._mask(x, self.dropout[name])
         return (F.linear(F.linear(x, a), b) * self.scale[name]).to(self.base.weight.dtype)
 
-    def training_dropout(self, name: str) -> bool:
-        return self.dropout[name] > 0 and a_requires_grad(self.a[name]) and torch.is_grad_enabled()
-
-
-def a_requires_grad(parameter: Tensor) -> bool:
-    return parameter.requires_grad
+    def _mask(self, x: Tensor, share: float) -> Tensor:
+        """Zeros, and 1 / (1 - share) elsewhere: the same for the same draw, also when a layer is computed again."""
+        generator = torch.Generator(x.device).manual_seed(_stream("dropout", *self.routing.draw, self.name))
+        return (torch.rand(x.shape, generator=generator, device=x.device) >= share).to(x.dtype) / (1 - share)
 
 
 @dataclass
@@ -102,10 +96,10 @@ class AdapterBank:
         Each module's A has a random stream of its own (seed, module), so packing and order change nothing.
         Raises ModelError on targets that match no linear module.
         """
-        for module in find_targets(self.base.model, arm.targets).modules:
+        for module in find_targets(self.base.model, arm.targets):
             layer = self._layer(module)
             linear = layer.base
-            generator = torch.Generator().manual_seed(_stream(seed, module))
+            generator = torch.Generator().manual_seed(_stream("lora-init", seed, module))
             a = torch.empty(arm.rank, linear.in_features)
             nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
             b = torch.zeros(linear.out_features, arm.rank)
@@ -128,7 +122,7 @@ class AdapterBank:
             self.layers.clear()
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """Trainable tensors by PEFT's names: ``<module>.lora_A.weight`` (R, D) and ``<module>.lora_B.weight`` (O, R)."""
+        """Trainable tensors by PEFT's names: ``<module>.lora_A.weight`` (R, D), ``<module>.lora_B.weight`` (O, R)."""
         found = {}
         for module, layer in self.layers.items():
             if name in layer.a:
@@ -136,7 +130,7 @@ class AdapterBank:
                 found[f"{module}.lora_B.weight"] = layer.b[name]
         return found
 
-    def load(self, name: str, tensors: dict[str, Tensor]) -> None:
+    def load(self, name: str, tensors: dict[str, Float[Tensor, "_ _"]]) -> None:
         """Overwrite an adapter's tensors. Raises ModelError if names or shapes don't fit this base."""
         own = self.parameters(name)
         if missing := sorted(set(own) ^ set(tensors)):
@@ -144,7 +138,7 @@ class AdapterBank:
         with torch.no_grad():
             for key, parameter in own.items():
                 if parameter.shape != tensors[key].shape:
-                    raise ModelError(f"this adapter doesn't fit the base: {key} has another shape",
+                    raise ModelError(f"{key} has another shape than {tuple(parameter.shape)}",
                                      got=tuple(tensors[key].shape))  # fmt: skip
                 parameter.copy_(tensors[key])
 
@@ -159,18 +153,18 @@ class AdapterBank:
             self.routing.groups, self.routing.whole = before
 
     @contextmanager
-    def route(self, groups: Groups) -> Iterator[None]:
-        """Contiguous groups of rows, each through its own adapter."""
-        before = (self.routing.groups, self.routing.whole)
-        self.routing.groups, self.routing.whole = groups, None
+    def route(self, groups: Groups, draw: Draw | None = None) -> Iterator[None]:
+        """Contiguous groups of rows, each through its own adapter; with ``draw`` their dropout is on."""
+        before = (self.routing.groups, self.routing.whole, self.routing.draw)
+        self.routing.groups, self.routing.whole, self.routing.draw = groups, None, draw
         try:
             yield
         finally:
-            self.routing.groups, self.routing.whole = before
+            self.routing.groups, self.routing.whole, self.routing.draw = before
 
     def _layer(self, module: str) -> LoraLinear:
         if module not in self.layers:
-            layer = LoraLinear(self.base.model.get_submodule(module), self.routing)
+            layer = LoraLinear(self.base.model.get_submodule(module), self.routing, module)
             _put(self.base.model, module, layer)
             self.layers[module] = layer
         return self.layers[module]
@@ -181,7 +175,7 @@ def scale(arm: Arm) -> float:
     return arm.alpha / (math.sqrt(arm.rank) if arm.scaling == "rslora" else arm.rank)
 
 
-def find_targets(model: nn.Module, asked: tuple[str, ...]) -> Targets:
+def find_targets(model: nn.Module, asked: tuple[str, ...]) -> tuple[str, ...]:
     """Full names of the modules to adapt: every linear layer but the head for ``all-linear``, else by name or suffix.
 
     Raises ModelError, naming the linear modules there are, if any asked name matches nothing.
@@ -189,12 +183,11 @@ def find_targets(model: nn.Module, asked: tuple[str, ...]) -> Targets:
     head = model.get_output_embeddings()
     linear = []
     for name, module in model.named_modules():
-        if isinstance(module, LoraLinear):
-            linear.append(name)
-        elif isinstance(module, nn.Linear) and module is not head and not name.endswith(".base"):
+        is_free = isinstance(module, nn.Linear) and module is not head and not name.endswith(".base")
+        if isinstance(module, LoraLinear) or is_free:
             linear.append(name)
     if asked == ("all-linear",):
-        return Targets(tuple(linear), asked)
+        return tuple(linear)
     found: list[str] = []
     for want in asked:
         hits = [n for n in linear if n == want or n.endswith("." + want)]
@@ -203,11 +196,12 @@ def find_targets(model: nn.Module, asked: tuple[str, ...]) -> Targets:
             raise ModelError(f"no linear module named {want!r}{did_you_mean(want, leaves)}",
                              hint=f"This model has: {', '.join(leaves)}; or use all-linear")  # fmt: skip
         found += hits
-    return Targets(tuple(n for n in linear if n in set(found)), asked)
+    return tuple(n for n in linear if n in set(found))
 
 
-def _stream(seed: int, module: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"lora-init/{seed}/{module}".encode()).digest()[:7], "big")
+def _stream(*parts: object) -> int:
+    """A seed of 56 bits for one purpose."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:7], "big")
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -40,7 +40,7 @@ class Evidence:
     """
 
     name: str
-    title: str
+    title: str | None
     seeds: tuple[int, ...]
     arms: tuple[Arm, ...]
     train: tuple[str, ...]

@@ -183,19 +183,19 @@ def costs(index: Index) -> tuple[Cost, ...]:
         "Tuning learning rates (trials not chosen)": [r.result.ledger for r in index.runs if r.role == "trial"],
         "Evaluation": [e.ledger for e in index.evidence.evals.values()],
     }
-    total = sum(ledger.seconds for ledgers in parts.values() for ledger in ledgers)
+    total = sum((ledger.seconds for ledgers in parts.values() for ledger in ledgers), 0.0)
     everything = [ledger for ledgers in parts.values() for ledger in ledgers]
     return tuple(_cost(name, ledgers, total) for name, ledgers in {**parts, "Total": everything}.items())
 
 
 def _cost(name: str, ledgers: list[Ledger], total: float) -> Cost:
-    seconds = sum(ledger.seconds for ledger in ledgers)
+    seconds = sum((ledger.seconds for ledger in ledgers), 0.0)
     return Cost(
         name,
         len(ledgers),
         seconds,
         sum(ledger.tokens for ledger in ledgers),
-        sum(ledger.flops for ledger in ledgers),
+        sum((ledger.flops for ledger in ledgers), 0.0),
         seconds / total if total else None,
     )
 

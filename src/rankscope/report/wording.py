@@ -73,7 +73,7 @@ def verdict(contrast: Contrast, metric: str) -> str:
     return word
 
 
-def number_bytes(value: float | None) -> str:
+def number_bytes(value: float | int | None) -> str:
     if value is None:
         return NOTHING
     for name, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -92,7 +92,7 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def count(value: float | None) -> str:
+def count(value: float | int | None) -> str:
     """A count in full below 10,000, else with k, M or B."""
     if value is None:
         return NOTHING

@@ -1,4 +1,4 @@
-"""Families of paired differences with simultaneous intervals and verdicts. In: tables of differences. Out: ``Contrast``.
+"""Families of paired differences with simultaneous intervals and verdicts. In: tables of differences. Out: Contrast.
 
 The critical value is that of the largest |t| over the family. Members on the same items are correlated as their item
 means are; others count as independent, which is the careful side. Each member keeps its own t distribution, joined by a
@@ -42,7 +42,10 @@ class Pair:
 
 
 def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95) -> list[Contrast]:
-    """Judge all members together; positive is better. Raises ValueError on an empty family or values that aren't finite."""
+    """Judge all members together; positive is better.
+
+    Raises ValueError on an empty family or values that aren't finite.
+    """
     if not family:
         raise ValueError("a family of no comparisons")
     found = [spread(pair.signed, pair.clusters) for pair in family]

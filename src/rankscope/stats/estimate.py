@@ -1,8 +1,9 @@
 """The mean of a table seeds x items with an honest interval. In: an array (S, N). Out: ``Estimate``.
 
-Items are crossed with seeds, not nested in them, so Var(mean) = v_item/N + v_seed/S + v_rest/(N S), each part estimated
-by two-way analysis of variance (Searle, Casella & McCulloch, Variance Components, 1992), with Satterthwaite's degrees of
-freedom. Items that share a passage or template are clustered (Miller 2411.00640). Knows nothing about arms or tasks.
+Items are crossed with seeds, not nested in them, so Var(mean) = v_item/N + v_seed/S + v_rest/(N S), each part
+estimated by two-way analysis of variance (Searle, Casella & McCulloch, Variance Components, 1992), with Satterthwaite's
+degrees of freedom. Items that share a passage or template are clustered (Miller 2411.00640). Knows nothing about arms
+or tasks.
 
 Legend: S seeds, N items, C clusters.
 """
@@ -27,7 +28,10 @@ class Spread:
 
 
 def spread(values: np.ndarray, clusters: np.ndarray | None = None) -> Spread:
-    """Standard error of the grand mean of ``values`` (S, N). Raises ValueError on an empty table or a value that is not finite."""
+    """Standard error of the grand mean of ``values`` (S, N).
+
+    Raises ValueError on an empty table or a value that is not finite.
+    """
     values = _table(values)
     seeds, items = values.shape
     item_part, item_df = _item_part(values.mean(axis=0), clusters)
@@ -42,7 +46,8 @@ def spread(values: np.ndarray, clusters: np.ndarray | None = None) -> Spread:
         return Spread(math.sqrt(item_part), item_df)
     variance = item_part + seed_part
     noise = item_part**2 / item_df
-    noise += (ms_seed / (items * seeds)) ** 2 / (seeds - 1) + (ms_rest / (items * seeds)) ** 2 / ((seeds - 1) * (items - 1))
+    noise += (ms_seed / (items * seeds)) ** 2 / (seeds - 1)
+    noise += (ms_rest / (items * seeds)) ** 2 / ((seeds - 1) * (items - 1))
     return Spread(math.sqrt(variance), variance**2 / noise)
 
 
@@ -85,7 +90,7 @@ def _item_part(means: np.ndarray, clusters: np.ndarray | None) -> tuple[float, f
     count = len(residual)
     if count < 2:
         return math.nan, math.nan
-    return float((residual**2).sum()) * count / (count - 1) / n**2, count - 1
+    return float((residual**2).sum()) * count / (count - 1) / n**2, float(count - 1)
 
 
 def _table(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """How much of what the base knew is left. In: scores of arm and base on retention tasks. Out: one pooled share.
 
 Per task (arm - c) / (base - c) with chance c; tasks are averaged with equal weight. The interval is by linearisation:
-d[share] = (d[arm] - share d[base]) / (base - c), paired by item, so the errors of arm and base on the same items cancel as
-they should. A task whose base isn't above chance can't show anything and is left out, by name.
+d[share] = (d[arm] - share d[base]) / (base - c), paired by item, so the errors of arm and base on the same items cancel
+as they should. A task whose base isn't above chance can't show anything and is left out, by name.
 
 Legend: S seeds, N items, K tasks.
 """
@@ -68,8 +68,10 @@ def retention(tasks: Sequence[Kept], level: float = 0.95) -> Retention:
             df = variance**2 / (item_variance**2 / item_df + (raw / seeds) ** 2 / (seeds - 1))
     value, se = float(np.mean(shares)), math.sqrt(variance)
     half = se * float(stats.t.isf((1 - level) / 2, df))
-    estimate = Estimate(value, value - half, value + half, se, sum(p.shape[1] for p, _ in parts), seeds, level,
-                        "chance-corrected, linearised, two-way", "seeds and items" if seeds > 1 else "this seed only")  # fmt: skip
+    items = sum(p.shape[1] for p, _ in parts)
+    method = "chance-corrected, linearised, two-way"
+    scope = "seeds and items" if seeds > 1 else "this seed only"
+    estimate = Estimate(value, value - half, value + half, se, items, seeds, level, method, scope)
     return Retention(estimate, tuple(t.task for t in used), left_out)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from rankscope.errors import StoreError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a full disk, and of a used-up quota."""
+
 
 class Blobs:
     """``<folder>/<key[:2]>/<key>.safetensors``. Temporary files end in ``.new`` and never count as blobs."""
@@ -34,7 +37,10 @@ class Blobs:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[Path]:
-        """A path to write to; flushed and renamed into place on success, removed on failure. StoreError on a full disk."""
+        """A path to write to; flushed and renamed into place on success, removed on failure.
+
+        Raises StoreError on a full disk.
+        """
         target = self.path(key)
         new = target.with_suffix(".new")
         try:
@@ -44,7 +50,7 @@ class Blobs:
                 os.fsync(file.fileno())
             os.replace(new, target)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in FULL:
                 raise full_disk(self.folder) from error
             raise
         finally:

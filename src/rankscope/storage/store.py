@@ -1,7 +1,7 @@
 """The only module that speaks SQL. In: records. Out: the same records, later. No torch.
 
-One folder: ``rankscope.db`` (SQLite in WAL mode), ``blobs/``, ``checkpoints/`` and a lock file that one writer holds. Every
-``put`` is one transaction, so a kill leaves either all of it or nothing.
+One folder: ``rankscope.db`` (SQLite in WAL mode), ``blobs/``, ``checkpoints/`` and a lock file that one writer holds.
+Every ``put`` is one transaction, so a kill leaves either all of it or nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError
 
 from rankscope.errors import StoreError
@@ -24,6 +25,8 @@ from rankscope.provenance import canonical_json, plain
 from rankscope.records import CurvePoint, EvalResult, Ledger, RunResult, RunSpec, Score, TaskRef
 from rankscope.storage.blobs import Blobs, full_disk
 from rankscope.storage.migrations import STEPS
+
+_LEAST_FREE = 64 * 1024  # bytes; SQLite's shared memory grows by 32 KiB
 
 
 class Store:
@@ -40,16 +43,14 @@ class Store:
         if not write and not (folder / "rankscope.db").is_file():
             raise StoreError("no store here", got=str(folder), hint="Next: rankscope run STUDY")
         lock = _lock(folder) if write else None
-        engine = create_engine(f"sqlite:///{folder / 'rankscope.db'}")
-        event.listen(engine, "connect", _pragmas)
+        engine = _engine(folder, write)
         store = cls(folder, engine, lock)
-        try:
+        with ExitStack() as undo:
+            undo.callback(store.close)
             store._migrate(write)
-        except StoreError:
-            store.close()
-            raise
-        if write:
-            store.blobs.clean()
+            if write:
+                store.blobs.clean()
+            undo.pop_all()
         return store
 
     def close(self) -> None:
@@ -107,14 +108,14 @@ class Store:
         where = {"run_key": result.run_key, "task_key": task_key}
         with self._transaction() as db:
             db.execute(text("DELETE FROM scores WHERE run_key = :run_key AND task_key = :task_key"), where)
-            db.execute(text("INSERT OR REPLACE INTO evals VALUES (:run_key, :task_key, :task, :status, :message, :metric,"
-                            " :chance, :ledger, :created)"),
+            db.execute(text("INSERT OR REPLACE INTO evals VALUES (:run_key, :task_key, :task, :status, :message,"
+                            " :metric, :chance, :ledger, :created)"),
                        {**where, "task": canonical_json(task), "status": result.status, "message": result.message,
                         "metric": result.metric, "chance": result.chance, "ledger": canonical_json(result.ledger),
                         "created": _now()})  # fmt: skip
             if result.scores:
-                db.execute(text("INSERT INTO scores VALUES (:run_key, :task_key, :position, :item, :value, :subject, :cluster,"
-                                " :response)"),
+                db.execute(text("INSERT INTO scores VALUES (:run_key, :task_key, :position, :item, :value, :subject,"
+                                " :cluster, :response)"),
                            [{**where, "position": i, **plain(s)} for i, s in enumerate(result.scores)])  # fmt: skip
 
     def eval_status(self, run_key: str, task_key: str) -> str | None:
@@ -122,6 +123,12 @@ class Store:
             row = db.execute(text("SELECT status FROM evals WHERE run_key = :r AND task_key = :t"),
                              {"r": run_key, "t": task_key}).first()  # fmt: skip
         return row[0] if row else None
+
+    def eval_ledgers(self, run_key: str) -> dict[str, Ledger]:
+        """What scoring one run has cost so far, by task key; failed evaluations included."""
+        with self._reading() as db:
+            rows = db.execute(text("SELECT task_key, ledger FROM evals WHERE run_key = :r"), {"r": run_key})
+            return {row[0]: Ledger(**json.loads(row[1])) for row in rows}
 
     def eval(self, run_key: str, task_key: str) -> EvalResult | None:
         """One evaluation with its scores in the task's order."""
@@ -141,6 +148,19 @@ class Store:
 
     def drop_checkpoint(self, name: str) -> None:
         shutil.rmtree(self.checkpoint_folder(name), ignore_errors=True)
+
+    def want(self, study: str, mine: Iterable[str], wanted: set[str]) -> None:
+        """Note which of a study's runs it wants to keep the weights of."""
+        with self._transaction() as db:
+            for key in mine:
+                db.execute(text("DELETE FROM wanted WHERE study_key = :s AND run_key = :r"), {"s": study, "r": key})
+                if key in wanted:
+                    db.execute(text("INSERT INTO wanted VALUES (:s, :r)"), {"s": study, "r": key})
+
+    def wanted_by_others(self, study: str) -> set[str]:
+        """Runs whose weights another study of this store wants to keep."""
+        with self._reading() as db:
+            return {r[0] for r in db.execute(text("SELECT run_key FROM wanted WHERE study_key != :s"), {"s": study})}
 
     def gc(self, keep: set[str], delete: bool) -> dict[str, Any]:
         """What can go: blobs not in ``keep`` and all checkpoints. Deletes them only if asked."""
@@ -180,39 +200,64 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with self._translated(), self._engine.connect() as db:
-            yield db
+        try:
+            with self._translated(), self._engine.connect() as db:
+                yield db
+        except ValueError as error:  # a row that isn't the JSON that was written
+            raise self._damaged(str(error)) from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except DatabaseError as error:
-            if "full" in str(error.orig):
+            # A full disk also shows as an I/O error, where SQLite's shared memory can't grow.
+            if "full" in str(error.orig) or shutil.disk_usage(self.folder).free < _LEAST_FREE:
                 raise full_disk(self.folder) from error
-            raise StoreError(f"the database can't be used: {error.orig}", where=str(self.folder / "rankscope.db"),
-                             hint="Restore it from a copy, or give another --store") from error  # fmt: skip
+            raise self._damaged(str(error.orig)) from error
+
+    def _damaged(self, why: str) -> StoreError:
+        return StoreError(f"the database can't be used: {why}", where=str(self.folder / "rankscope.db"),
+                          hint="Restore it from a copy, or give another --store")  # fmt: skip
 
 
 def _lock(folder: Path) -> FileLock:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"the store's folder can't be made: {error.strerror}", got=str(folder)) from error
     lock, note = FileLock(folder / ".lock"), folder / ".lock.pid"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        pid = note.read_text() if note.is_file() else "unknown"
-        raise StoreError(f"this store is in use by process {pid}", where=str(folder),
-                         hint="Wait for it, or give another --store; to watch it: rankscope status STUDY") from error  # fmt: skip
-    note.write_text(str(os.getpid()))
+        pid = (note.read_text() if note.is_file() else "") or "unknown"
+        hint = "Wait for it, or give another --store; to watch it: rankscope status STUDY"
+        raise StoreError(f"this store is in use by process {pid}", where=str(folder), hint=hint) from error
+    except OSError as error:
+        raise StoreError(f"this folder can't be a store: {error.strerror}", where=str(folder),
+                         hint="Give another --store") from error  # fmt: skip
+    with suppress(OSError):  # a courtesy to whoever finds the store in use; a full disk shows itself later
+        note.write_text(str(os.getpid()))
     return lock
 
 
-def _pragmas(connection: Any, _: Any) -> None:
+def _engine(folder: Path, write: bool) -> Engine:
+    """SQLite on the folder's database. Where not even SQLite itself can write, a reader takes the bare file."""
+    path, query = str(folder / "rankscope.db"), {}
+    log = folder / "rankscope.db-wal"
+    has_log = log.is_file() and log.stat().st_size > 0
+    is_full = shutil.disk_usage(folder).free < _LEAST_FREE and not has_log
+    if not write and (is_full or not os.access(folder, os.W_OK)):
+        path, query = "file:" + quote(path), {"immutable": "1", "uri": "true"}
+    engine = create_engine(URL.create("sqlite", database=path, query=query))
+    event.listen(engine, "connect", _writer_pragmas if write else _pragmas)
+    return engine
+
+
+def _writer_pragmas(connection: Any, record: Any) -> None:
+    _pragmas(connection, record)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _pragmas(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA busy_timeout = 10000")
 
 

@@ -1,29 +1,36 @@
-"""What a study has to do and what is done. In: a config with resolved models and tasks. Out: keys and ``Plan``. No torch."""
+"""What a study has to do and what is done. In: a config with resolved models and tasks. Out: keys, Plan. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rankscope.provenance import content_key, plain
 from rankscope.records import Arm, ModelRef, RunSpec, TaskRef
+from rankscope.study.forecast import Forecast
 from rankscope.tasks.task import identity
 
-_TRAINER = 1  # raised whenever training gives other weights for the same spec
+_TRAINER = 2  # raised whenever training gives other weights for the same spec
+_SCORER = 2  # raised whenever a prompt, scorer or the engine gives other scores for the same task
 
 
 def run_key(spec: RunSpec) -> str:
     """Identity of a run: all that can change its weights; never its name, label or place."""
     body: dict[str, Any] = {"model": spec.model.key, "dtype": spec.model.dtype, "kind": spec.arm.kind}
     if spec.train is not None:
+        recipe = {k: v for k, v in plain(spec.recipe).items() if k != "gradient_checkpointing"}
+        if spec.recipe.max_steps is not None:
+            del recipe["epochs"]  # data is repeated as often as the steps need
         arm = {k: v for k, v in plain(spec.arm).items() if k not in ("name", "lr", "lr_auto")}
-        body |= {"arm": arm, "lr": spec.lr, "train": identity(spec.train), "recipe": plain(spec.recipe),
+        body |= {"arm": arm, "lr": spec.lr, "train": identity(spec.train), "recipe": recipe,
                  "seed": spec.seed, "trainer": _TRAINER}  # fmt: skip
     return content_key(body)
 
 
 def task_key(ref: TaskRef) -> str:
-    return content_key(identity(ref))
+    """Identity of an evaluation task: all that can change its scores."""
+    return content_key({"task": identity(ref), "scorer": _SCORER})
 
 
 def base_spec(model: ModelRef) -> RunSpec:
@@ -32,20 +39,48 @@ def base_spec(model: ModelRef) -> RunSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs to train by name, with whether they're done; trials are listed for the first seed."""
+    """Runs to train by name, with whether they're done (trials are listed for the first seed); what the rest will take.
+
+    ``forecast`` is None where a model's sizes can't be known without reading its weights. ``notes``: what to know
+    first.
+    """
 
     runs: tuple[tuple[str, bool], ...]
+    forecast: Forecast | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_done(self) -> int:
+        return sum(is_done for _, is_done in self.runs)
 
     def as_dict(self) -> dict[str, Any]:
-        done = sum(is_done for _, is_done in self.runs)
-        return {"total": len(self.runs), "done": done, "runs": [{"run": n, "done": d} for n, d in self.runs]}
+        return {
+            "total": len(self.runs),
+            "done": self.num_done,
+            "runs": [{"run": n, "done": d} for n, d in self.runs],
+            "forecast": plain(self.forecast),
+            "notes": list(self.notes),
+        }
 
     def __str__(self) -> str:
         lines = [f"{'done ' if is_done else 'to do'}  {name}" for name, is_done in self.runs]
-        return "\n".join([*lines, f"{sum(d for _, d in self.runs)} of {len(self.runs)} done"])
+        lines += [f"note: {note}" for note in self.notes]
+        lines.append(f"{self.num_done} of {len(self.runs)} runs done")
+        return "\n".join([*lines, *([str(self.forecast)] if self.forecast else [])])
 
 
 def candidates(config: Any, model: ModelRef, train: TaskRef, seed: int) -> list[RunSpec]:
     """Every trained run of one seed: each arm at each of its learning rates."""
     return [RunSpec(model, replace(arm, lr=()), lr, train, config.recipe(), seed)
             for arm in config.arms() if arm.kind != "base" for lr in arm.lr]  # fmt: skip
+
+
+COHORT = 8
+"""Most LoRA runs side by side: beyond this, memory grows and speed no longer does."""
+
+
+def cohorts(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """LoRA runs side by side, at most ``COHORT``; full runs alone."""
+    lora = [s for s in specs if s.arm.kind == "lora"]
+    groups = [lora[i : i + COHORT] for i in range(0, len(lora), COHORT)]
+    return groups + [[s] for s in specs if s.arm.kind == "full"]

@@ -1,4 +1,4 @@
-"""The learning rate of each arm. In: the runs that are done. Out: what to try next, or the rate that was chosen. No torch.
+"""The learning rate of each arm. In: the runs that are done. Out: what to try next, or the chosen rate. No torch.
 
 Trials are runs of the first seed; their validation rows are carved from train and never carry a verdict. A rate given
 as ``auto`` may leave its grid twice, where the best trial lies on an edge.

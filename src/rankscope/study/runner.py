@@ -1,10 +1,12 @@
-"""Doing a study's work, run by run, into the store. In: a study, a store, a model. Out: rows. The only place with a clock."""
+"""Doing a study's work, run by run, into the store. In: a study, a store, a model. Out: rows.
+
+The only place with a clock.
+"""
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +14,22 @@ from typing import Any
 
 import numpy as np
 
+from rankscope.errors import ModelError, StoreError
 from rankscope.evaluation.suite import evaluate
 from rankscope.models import adapter as adapters
 from rankscope.models.base import Base, load
+from rankscope.models.locate import check_safetensors
 from rankscope.models.lora import AdapterBank
-from rankscope.provenance import content_key
+from rankscope.provenance import content_key, environment
 from rankscope.records import ModelRef, RunResult, RunSpec, TaskRef
 from rankscope.stats.estimate import mean_estimate
-from rankscope.storage.blobs import full_disk
-from rankscope.study.plan import base_spec, run_key, task_key
+from rankscope.storage.blobs import FULL, full_disk
+from rankscope.study.plan import base_spec, cohorts, run_key, task_key
 from rankscope.study.rates import arm_rates
 from rankscope.tasks import task as tasks
 from rankscope.training.cohort import encode_train_set
-from rankscope.worker import train
-
-
-COHORT = 8
-"""Most LoRA runs side by side: beyond this, memory grows and speed no longer does."""
+from rankscope.training.loop import OUT_OF_MEMORY
+from rankscope.worker import train, where
 
 
 class Runner:
@@ -37,15 +38,39 @@ class Runner:
     def __init__(self, study: Any, store: Any, model: ModelRef, progress: Any, until: float):
         self.study, self.store, self.model, self.progress, self.until = study, store, model, progress, until
         self._base, self._prepared, self._sets = None, {}, {}
+        self._tried: set[str] = set()
 
     @property
     def base(self):
         if self._base is None:
             self._base = load(self.model)
+            self._refuse_other_numerics()
         return self._base
 
+    def _refuse_other_numerics(self) -> None:
+        """Scores in one number format must not be set against a base's in another.
+
+        ``dtype: auto`` depends on the device.
+        """
+        found, now = self.store.run(run_key(base_spec(self.model))), where(self._base)
+        if found is None or not found.environment:
+            return
+        for name in ("device", "dtype"):
+            if found.environment.get(name) != now[name]:
+                what = f"the base was scored here with {name} {found.environment.get(name)}, and now it is {now[name]}"
+                hint = "Give another --store, or the machine and dtype of the first run"
+                raise StoreError(what, where=str(self.store.folder), hint=hint)
+
+    def _find(self, keys: Iterable[str]) -> dict[str, RunResult]:
+        """Stored runs. One that ran out of memory is tried once more by every new command: settings may be others."""
+        found = self.store.runs(keys)
+        return {k: r for k, r in found.items() if k in self._tried or not r.message.startswith(OUT_OF_MEMORY)}
+
     def go(self, pairs: list) -> None:
-        """Score the base, then seed by seed: choose rates (first seed only), train, score. Raises StoreError on a full disk."""
+        """Score the base, then seed by seed: choose rates (first seed only), train, score.
+
+        Raises StoreError on a full disk.
+        """
         try:
             self._score_base()
             for seed in self.study.config.seeds:
@@ -55,36 +80,44 @@ class Runner:
             for raw, _ in pairs:
                 self._tidy(raw)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in FULL:
                 raise
             raise full_disk(self.store.folder) from error
 
     def _score_base(self) -> None:
         key = run_key(base_spec(self.model))
         if self.store.run(key) is None:
-            self.store.put_run(base_spec(self.model), key, RunResult(key, "done"))
+            self.store.put_run(
+                base_spec(self.model), key, RunResult(key, "done", environment=environment(where(self.base)))
+            )
         self._evaluate(key, "base", self.study.config.evaluations(None), nullcontext)
 
     def _settle_rates(self, ref: TaskRef) -> None:
         """Run the trials that choose each arm's rate; an ``auto`` grid may ask for more, hence the loop."""
         while self._has_time():
-            found = [arm_rates(self.store.runs, specs) for specs in self.study.arm_trials(self.model, ref)]
-            missing = [spec for rates in found for spec in rates.missing]
+            declared = self.study.arm_trials(self.model, ref)
+            declared = [specs for specs in declared if len(specs) > 1 or specs[0].arm.lr_auto]
+            rates = [arm_rates(self._find, specs) for specs in declared]
+            first = [spec for specs in declared for spec in specs]
+            added = [t for r in rates for t in r.trials if t not in first]
+            missing = {spec for r in rates for spec in r.missing}
             if not missing:
                 return
-            self._train(missing, ref, "rates")
+            # All of the declared grid before any extension of it: whatever is done already, the packing is the same.
+            self._train(first if missing & set(first) else added, missing, ref, "rates")
 
     def _finals(self, raw: TaskRef, ref: TaskRef, seed: int) -> None:
-        specs = self.study.finals(self.store, self.model, ref, seed)
+        specs = self.study.finals(self._find, self.model, ref, seed)
         evaluations = self.study.config.evaluations(raw)
         left = [s for s in specs if not self._is_scored(s, evaluations)]
-        for group in _cohorts(left):
+        for group in cohorts(specs):
             if not self._has_time():
                 return
             # Without stored weights the run must be trained again to be scored; with them it isn't.
-            self._train([s for s in group if self._must_train(s)], ref, f"seed {seed}")
+            self._train(group, {s for s in group if s in left and self._must_train(s)}, ref, f"seed {seed}")
             for spec in group:
-                self._score_stored(spec, evaluations)
+                if spec in left:
+                    self._score_stored(spec, evaluations)
         if left and self.progress:
             self.progress.table([r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name])
 
@@ -92,11 +125,25 @@ class Runner:
         return time.monotonic() < self.until
 
     def _must_train(self, spec: RunSpec) -> bool:
-        found = self.store.run(run_key(spec))
-        return found is None or (found.status == "done" and not self.store.blobs.has(run_key(spec)))
+        found = self._find([run_key(spec)]).get(run_key(spec))
+        return found is None or (found.status == "done" and not self._has_weights(spec))
+
+    def _has_weights(self, spec: RunSpec) -> bool:
+        """Whether a run's weights are stored and whole. A damaged file is removed, so that the run is trained again."""
+        blobs, key = self.store.blobs, run_key(spec)
+        if not blobs.has(key):
+            return False
+        try:
+            check_safetensors(blobs.path(key))
+        except ModelError as error:
+            blobs.remove(key)
+            if self.progress:
+                self.progress.note(f"{spec.name} is trained again: {error.what} ({error.where})")
+            return False
+        return True
 
     def _is_scored(self, spec: RunSpec, evaluations) -> bool:
-        found = self.store.run(run_key(spec))
+        found = self._find([run_key(spec)]).get(run_key(spec))
         if found is None or found.status != "done":
             return found is not None
         return all(self.store.eval_status(run_key(spec), self._key(e)) is not None for e, _ in evaluations)
@@ -104,10 +151,12 @@ class Runner:
     def _key(self, ref: TaskRef) -> str:
         return task_key(self.study.test_task(ref))
 
-    def _train(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
-        for group in _cohorts(specs):
-            if self._has_time():
-                self._cohort(group, ref, what)
+    def _train(self, specs: list[RunSpec], missing: set[RunSpec], ref: TaskRef, what: str) -> None:
+        """Train what is missing of ``specs``, in the cohorts that ``specs`` as a whole is cut into."""
+        for group in cohorts(specs):
+            left = list({run_key(s): s for s in group if s in missing}.values())
+            if left and self._has_time():
+                self._cohort(left, ref, what)
 
     def _cohort(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
         """Train runs side by side and store all of them at once: a kill can't leave a part of a cohort behind."""
@@ -117,9 +166,12 @@ class Runner:
             self._sets[ref] = encode_train_set(self.base, samples, specs[0].recipe)
         name = content_key(sorted(k for k, _ in runs))
         label = f"{ref.name}, {what}: {', '.join(dict.fromkeys(s.arm.name for s in specs))}"
-        trained = train(self.base, runs, self._sets[ref], self.store.checkpoint_folder(name), self._ticker(label, "steps"))
+        folder, every = self.store.checkpoint_folder(name), self.study.config.training.checkpoint_seconds
+        trained = train(self.base, runs, self._sets[ref], folder, self._ticker(label, "steps"), every)
         done = []
         try:
+            if len(specs) > 1 and all((t.failed or "").startswith(OUT_OF_MEMORY) for t in trained.trainees):
+                return self._halves(specs, ref, what)
             for trainee in trained.trainees:
                 result = trained.result(trainee)
                 if result.status == "done":
@@ -130,8 +182,17 @@ class Runner:
                 done.append((trainee.spec, trainee.key, result))
         finally:
             trained.close()
+        self._tried |= {key for _, key, _ in done}
         self.store.put_runs(done)
         self.store.drop_checkpoint(name)
+
+    def _halves(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
+        """A cohort that doesn't fit into memory as two."""
+        if self.progress:
+            self.progress.note(f"{len(specs)} runs side by side don't fit into memory; going on with half as many")
+        middle = len(specs) // 2
+        self._cohort(specs[:middle], ref, what)
+        self._cohort(specs[middle:], ref, what)
 
     def _score_stored(self, spec: RunSpec, evaluations) -> None:
         key = run_key(spec)
@@ -151,7 +212,7 @@ class Runner:
             return
         for ref in refs:
             if ref not in self._prepared:
-                self._prepared[ref] = tasks.prepare(ref, self.study.data_dir)
+                self._prepared[ref] = self.study.prepared(ref)
         tick = self._ticker(f"scoring {label}", "items", sum(len(self._prepared[ref].samples) for ref in refs))
         with weights(self.base) as base:
             for ref in refs:
@@ -161,7 +222,7 @@ class Runner:
     def _tidy(self, raw: TaskRef) -> None:
         """Drop the weights that ``keep`` doesn't name, once all runs of a train task are scored."""
         config, ref = self.study.config, dict(self.study.resolve()[1])[raw]
-        finals = [s for seed in config.seeds for s in self.study.finals(self.store, self.model, ref, seed)]
+        finals = [s for seed in config.seeds for s in self.study.finals(self._find, self.model, ref, seed)]
         if config.keep == "all" or not all(self._is_scored(s, config.evaluations(raw)) for s in finals):
             return
         wanted = {run_key(s) for s in finals if s.arm.kind == "lora"}
@@ -170,8 +231,10 @@ class Runner:
                     if (h.model, h.train) == (self.model.name, raw.name) and h.gain is not None]  # fmt: skip
             best = max(rows, key=lambda h: h.gain.contrast.estimate.value, default=None)
             wanted = {run_key(s) for s in finals if best is not None and s.arm.name == best.arm}
-        trials = [s for specs in self.study.arm_trials(self.model, ref) for s in arm_rates(self.store.runs, specs).trials]
-        for key in {run_key(s) for s in [*finals, *trials]} - wanted:
+        trials = [s for specs in self.study.arm_trials(self.model, ref) for s in arm_rates(self._find, specs).trials]
+        mine = {run_key(s) for s in [*finals, *trials]}
+        self.store.want(self.study.key, mine, wanted)
+        for key in mine - wanted - self.store.wanted_by_others(self.study.key):
             self.store.blobs.remove(key)
 
     def _ticker(self, label: str, unit: str, total: int = 0):
@@ -190,13 +253,6 @@ class Runner:
                 progress.finish(label)
 
         return tick
-
-
-def _cohorts(specs: list[RunSpec]) -> list[list[RunSpec]]:
-    """LoRA runs side by side, full runs alone."""
-    lora = [s for s in specs if s.arm.kind == "lora"]
-    groups = [lora[i : i + COHORT] for i in range(0, len(lora), COHORT)]
-    return groups + [[s] for s in specs if s.arm.kind == "full"]
 
 
 @contextmanager
@@ -223,9 +279,7 @@ def score_model(model: str, refs: list[TaskRef], adapter: str | None, data_dir, 
     base = load(ModelRef(model, dtype=dtype))
     bank = AdapterBank(base)
     if adapter:
-        tensors, arm = adapters.read_adapter_folder(Path(adapter))
-        bank.add("given", arm, 0)
-        bank.load("given", tensors)
+        adapters.attach(bank, "given", Path(adapter))
     rows = []
     for ref, task in zip(refs, prepared, strict=True):
         with bank.use("given" if adapter else None):

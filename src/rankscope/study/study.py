@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rankscope.config import StudyConfig, from_dict, load
+from rankscope.errors import InputError, StoreError
+from rankscope.plugins import did_you_mean
 from rankscope.provenance import content_key, environment
-from rankscope.records import EvalResult, RunResult, RunSpec, TaskRef
+from rankscope.records import Contrast, EvalResult, RunResult, RunSpec, TaskRef
 from rankscope.report import render
+from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
+from rankscope.study import preflight
 from rankscope.study.plan import Plan, base_spec, candidates, run_key, task_key
-from rankscope.study.rates import Rates, arm_rates
+from rankscope.study.rates import Find, Rates, arm_rates
 from rankscope.tasks import task as tasks
 
 
@@ -24,11 +29,16 @@ class Study:
     def __init__(self, config: StudyConfig, data_dir: str | None = None):
         self.config, self.data_dir = config, data_dir or config.data_dir
         self._resolved: tuple | None = None
+        self.source: str | Path | None = None
+        self.overrides: tuple[str, ...] = ()
+        self._rows: dict[TaskRef, Any] = {}
 
     @classmethod
     def load(cls, source: str | Path | dict, overrides: tuple[str, ...] = (), data_dir: str | None = None) -> Study:
         config = from_dict(source, overrides) if isinstance(source, dict) else load(source, overrides)
-        return cls(config, data_dir)
+        study = cls(config, data_dir)
+        study.source, study.overrides = None if isinstance(source, dict) else source, tuple(overrides)
+        return study
 
     @classmethod
     def demo(cls) -> Study:
@@ -36,36 +46,35 @@ class Study:
 
     def resolve(self) -> tuple:
         """Models and train tasks with their content keys; raises for any that is missing. No weights are read."""
-        from rankscope.models.locate import resolve
-
         if self._resolved is None:
-            models = [resolve(m) for m in self.config.models()]
-            train = [tasks.resolve(r, self.data_dir, "train") for r in self.config.train_refs()]
-            for ref, _ in self.config.evaluations(None):
-                self.test_task(ref)
-            self._resolved = (models, list(zip(self.config.train_refs(), train, strict=True)))
+            self._resolved = preflight.resolve(self)
         return self._resolved
+
+    def check(self) -> None:
+        """Raises InputError for what is wrong with models, targets and the rows that lie here. Reads no weights."""
+        preflight.check(self, is_offline=True)
 
     def test_task(self, ref: TaskRef) -> TaskRef:
         return tasks.resolve(ref, self.data_dir, "test")
 
-    def plan(self, store: str | Path | None = None) -> Plan:
-        """Every run there is to do, as far as known: rates still to be chosen show as trials of the first seed."""
-        models, train = self.resolve()
-        if store is None or not (Path(store) / "rankscope.db").is_file():
-            return self._plan(models, train, lambda keys: {})
-        with Store.open(store, write=False) as opened:
-            return self._plan(models, train, opened.runs)
+    def prepared(self, ref: TaskRef) -> tasks.Prepared:
+        """The questions of a resolved test task, read once."""
+        if ref not in self._rows:
+            self._rows[ref] = tasks.prepare(ref, self.data_dir)
+        return self._rows[ref]
 
-    def _plan(self, models, train, find) -> Plan:
-        specs = []
-        for model in models:
-            for _, ref in train:
-                rates = [arm_rates(find, trials) for trials in self.arm_trials(model, ref)]
-                specs += [trial for r in rates for trial in r.trials]
-                specs += [replace(r.chosen, seed=seed) for seed in self.config.seeds[1:] for r in rates]
-        done = find(run_key(s) for s in specs)
-        return Plan(tuple((s.name, run_key(s) in done) for s in specs))
+    def samples(self, ref: TaskRef) -> tuple[tasks.Sample, ...]:
+        """The training samples of a resolved train task."""
+        return tasks.train_samples(ref, self.data_dir)
+
+    def plan(self, store: str | Path | None = None) -> Plan:
+        """Every run there is to do, and what the rest will take. Reads no weights."""
+        from rankscope.study.planning import make_plan
+
+        if store is None or not (Path(store) / "rankscope.db").is_file():
+            return make_plan(self, None)
+        with Store.open(store, write=False) as opened:
+            return make_plan(self, opened)
 
     def arm_trials(self, model, train: TaskRef) -> list[list[RunSpec]]:
         """The first seed's run of every trained arm at each rate its declaration names, arm by arm."""
@@ -74,22 +83,31 @@ class Study:
             found.setdefault(spec.arm.name, []).append(spec)
         return list(found.values())
 
-    def run(self, store: str | Path = "runs/", progress: Any = None, budget_seconds: float | None = None) -> StudyResult:
+    def run(
+        self, store: str | Path = "runs/", progress: Any = None, budget_seconds: float | None = None
+    ) -> StudyResult:
         """Do what isn't done. Finished work is kept whatever happens."""
         models, train = self.resolve()
+        is_new = not (Path(store) / "rankscope.db").is_file()
+        if is_new or not self.result(store).is_complete:
+            preflight.check(self)
         until = time.monotonic() + budget_seconds if budget_seconds else float("inf")
         with Store.open(store) as opened:
-            key = content_key(self.config.as_dict())
-            opened.save_study(self.config.name, key, self.config.as_dict(), environment())
+            opened.save_study(self.config.name, self.key, self.config.as_dict(), environment())
             from rankscope.study.runner import Runner
 
             for model in models:
                 Runner(self, opened, model, progress, until).go(train)
         return self.result(store)
 
-    def finals(self, store: Store, model, train: TaskRef, seed: int) -> list[RunSpec]:
+    @property
+    def key(self) -> str:
+        """Content hash of the whole declaration."""
+        return content_key(self.config.as_dict())
+
+    def finals(self, find: Find, model, train: TaskRef, seed: int) -> list[RunSpec]:
         """The run of each arm at the rate its trials chose; arms whose trials aren't all there are left out."""
-        rates = [arm_rates(store.runs, trials) for trials in self.arm_trials(model, train)]
+        rates = [arm_rates(find, trials) for trials in self.arm_trials(model, train)]
         return [replace(r.chosen, seed=seed) for r in rates if r.is_settled]
 
     def result(self, store: str | Path = "runs/") -> StudyResult:
@@ -100,6 +118,7 @@ class Study:
         evals: dict[tuple[str, str], EvalResult] = {}
         notes: list[str] = []
         with Store.open(store, write=False) as opened:
+
             def add(spec: RunSpec, role: str, refs) -> None:
                 key = run_key(spec)
                 found = opened.run(key)
@@ -120,11 +139,21 @@ class Study:
                     for specs, role in ((finals, "final"), (losing, "trial")):
                         for spec in specs:
                             add(spec, role, self.config.evaluations(raw))
-        evidence = Evidence(self.config.name, self.config.title, self.config.seeds, self.config.arms(),
-                            tuple(r.name for r, _ in train),
-                            {r.name: tuple((e.name, role) for e, role in self.config.evaluations(r)) for r, _ in train},
-                            tuple(runs), evals, environment(), tuple(notes), self.config.recommend.margin, tuple(models))  # fmt: skip
-        return StudyResult(build(evidence), evidence)
+        evidence = Evidence(
+            self.config.name,
+            self.config.title,
+            self.config.seeds,
+            self.config.arms(),
+            tuple(r.name for r, _ in train),
+            {r.name: tuple((e.name, role) for e, role in self.config.evaluations(r)) for r, _ in train},
+            tuple(runs),
+            evals,
+            environment(),
+            tuple(notes),
+            self.config.recommend.margin,
+            tuple(models),
+        )
+        return StudyResult(build(evidence), evidence, Path(store))
 
 
 def _edges(model, train: TaskRef, rates: list[Rates]) -> list[str]:
@@ -141,8 +170,8 @@ def _edges(model, train: TaskRef, rates: list[Rates]) -> list[str]:
 class StudyResult:
     """What a study has measured so far."""
 
-    def __init__(self, view: Any, evidence: Any):
-        self._view, self.evidence = view, evidence
+    def __init__(self, view: Any, evidence: Any, store: Path):
+        self._view, self.evidence, self._store = view, evidence, store
 
     def view(self) -> Any:
         return self._view
@@ -167,22 +196,100 @@ class StudyResult:
                  "retention": shown(h.retention), "forgotten": shown(h.forgotten), "kept": h.kept,
                  "seeds": h.num_seeds} for h in self._view.headlines]  # fmt: skip
 
+    def transfer(self) -> tuple[Any, ...]:
+        """Every cell train task x eval task of every arm; a cell's ``effect`` is None where nothing was measured."""
+        return self._view.transfer
+
+    def contrast(self, arm: str, other: str, task: str, train: str | None = None) -> Contrast:
+        """The paired difference ``arm - other`` on one task; positive is better.
+
+        ``train`` is needed if there are several.
+
+        Raises InputError, with the nearest name, if this study doesn't compare the two there.
+        """
+        found = self._view.effects
+        asked = (
+            ("arm", arm, lambda e: e.contrast.arm),
+            ("arm", other, lambda e: e.contrast.other),
+            ("task", task, lambda e: e.task),
+            ("train task", train, lambda e: e.train),
+        )
+        for what, wanted, of in asked:
+            names = list(dict.fromkeys(map(of, found)))
+            found = [e for e in found if wanted in (None, of(e))]
+            if not found:
+                raise InputError(f"no comparison with the {what} {wanted!r}{did_you_mean(str(wanted), names)}",
+                                 hint=f"There is: {', '.join(names)}")  # fmt: skip
+        if len(found) > 1:
+            names = ", ".join(dict.fromkeys(e.train for e in found))
+            raise InputError("several train tasks (or models) have this comparison; name one", hint=f"train: {names}")
+        return found[0].contrast
+
+    def adapter(self, arm: str, seed: int, train: str | None = None) -> StoredAdapter:
+        """The stored LoRA adapter of one run. Raises InputError if there is no such run or its weights are gone."""
+        found = [(spec, key) for spec, key, _, role in self.evidence.runs if role == "final" and spec.train is not None
+                 and (spec.arm.name, spec.seed) == (arm, seed) and train in (None, spec.train.name)]  # fmt: skip
+        if len(found) != 1:
+            names = list(dict.fromkeys(s.name for s, *_ in self.evidence.runs))
+            what = "several train tasks have this run; name one" if found else f"no run of arm {arm!r} with seed {seed}"
+            raise InputError(what, hint=f"There are: {', '.join(names)}")
+        spec, key = found[0]
+        path = Blobs(self._store / "blobs").path(key)
+        if spec.arm.kind != "lora" or not path.is_file():
+            raise InputError(f"no stored weights of an adapter for {spec.name}", hint="See keep: in docs/config.md")
+        return StoredAdapter(path)
+
     def report(self, path: str | Path, format: str = "html") -> Path:
-        path = Path(path)
+        """Write the report; what was there before stays until the new one is whole.
+
+        Raises InputError if it can't be.
+        """
+        path, text = Path(path), render(self._view, format)
         new = path.with_name(path.name + ".new")
-        new.write_text(render(self._view, format), encoding="utf-8")
-        os.replace(new, path)
+        try:
+            new.write_text(text, encoding="utf-8")
+            os.replace(new, path)
+        except OSError as error:
+            raise InputError(f"can't be written: {error.strerror}", where=str(path)) from error
+        finally:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
         return path
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """One trained adapter as it lies in the store."""
+
+    path: Path
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it as a folder that ``peft.PeftModel.from_pretrained`` and vLLM load."""
+        from rankscope.models.adapter import export_adapter
+
+        export_adapter(self.path, Path(folder))
+        return Path(folder)
 
 
 def collect_garbage(store: str | Path, dry_run: bool = True) -> dict[str, Any]:
     """What takes space in a store; without ``dry_run`` checkpoints and weights that belong to no run go."""
+    if not (Path(store) / "rankscope.db").is_file():
+        raise StoreError("no store here", got=str(store), hint="Name its folder: rankscope gc DIR")
     with Store.open(store) as opened:
         return opened.gc(set(opened.runs(opened.blobs.keys())), not dry_run)
 
 
-def score(model: str, names: list[str], adapter: str | None = None, shots: int = 0, limit: int | None = None,
-          form: str = "default", data_dir: str | None = None, dtype: str = "auto", progress: Any = None) -> list[dict]:  # fmt: skip
+def score(
+    model: str,
+    names: list[str],
+    adapter: str | None = None,
+    shots: int = 0,
+    limit: int | None = None,
+    form: str = "default",
+    data_dir: str | None = None,
+    dtype: str = "auto",
+    progress: Any = None,
+) -> list[dict]:
     """Score a model on tasks, with or without a PEFT adapter."""
     from rankscope.study.runner import score_model
 

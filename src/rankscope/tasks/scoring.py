@@ -30,7 +30,7 @@ class Response:
 Scorer = Callable[[Sample, Response], Score]
 
 
-def scored(sample: Sample, value: float, response: str = "") -> Score:
+def scored(sample: Sample, value: float | bool, response: str = "") -> Score:
     """The score of a sample, with the sample's id, subject and cluster."""
     return Score(sample.id, float(value), sample.subject, sample.cluster, response)
 

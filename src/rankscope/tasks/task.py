@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from rankscope import plugins
 from rankscope.data import prompts
-from rankscope.data.dataset import Rows, Source, fingerprint, read
+from rankscope.data.dataset import Rows, Source, fingerprint, locate, no_file, read
 from rankscope.errors import DataError, PluginError
 from rankscope.provenance import content_key, file_key
 from rankscope.records import TaskRef
@@ -115,9 +115,23 @@ def resolve(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
     option, or for data that can't be anywhere.
     """
     task = get_task(ref.task)
+    if split == "train":
+        _check_trainable(task, ref)
     options = _options(task, ref)
     form, key = _form(task, ref, options, data_dir), _data_key(task, ref, options, data_dir, split)
     return replace(ref, form=form, data_key=key)
+
+
+def is_local(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> bool:
+    """Whether the rows of a split (the test split if None), and its examples, lie in files here.
+
+    No network is asked.
+    """
+    task = get_task(ref.task)
+    if task.source is None or any(dict(ref.options).get(name) for name in task.files):
+        return True
+    splits = {split or task.test_split, *([task.shots_split] if ref.shots else [])}
+    return all(locate(task.source, name, data_dir) is not None for name in splits)
 
 
 def identity(ref: TaskRef) -> dict[str, Any]:
@@ -173,9 +187,7 @@ def train_samples(ref: TaskRef, data_dir: Folder = None) -> tuple[Sample, ...]:
     asked. Raises as ``prepare``, and DataError if the task is for evaluation only.
     """
     task = get_task(ref.task)
-    if not task.is_trainable:
-        raise DataError(f"{ref.name} is for evaluation only: it has no training rows",
-                        hint="List it under evaluate, or train on another task: rankscope list tasks")  # fmt: skip
+    _check_trainable(task, ref)
     ref = _checked(task, ref, data_dir, "train")
     rows = task.read(_options(task, ref), "train", data_dir)
     return _with_context(task, ref, _limited(task, _samples(task, rows, ref.form), ref.limit), data_dir)
@@ -190,6 +202,12 @@ def chance_of(samples: Sequence[Sample], kind: Kind) -> float | None:
     uniform = sum(1 / len(sample.choices) for sample in samples) / len(samples)
     answers = [sample.answer for sample in samples]
     return max(uniform, max(answers.count(answer) for answer in set(answers)) / len(answers))
+
+
+def _check_trainable(task: Task, ref: TaskRef) -> None:
+    if not task.is_trainable:
+        raise DataError(f"{ref.name} is for evaluation only: it has no training rows",
+                        hint="List it under evaluate, or train on another task: rankscope list tasks")  # fmt: skip
 
 
 def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
@@ -229,7 +247,7 @@ def _data_key(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Fo
 def _user_file_key(path: Any) -> str:
     file = Path(str(path)).expanduser()
     if not file.is_file():
-        raise DataError("no such file of data", got=str(path))
+        raise no_file(path)
     return file_key(file)
 
 

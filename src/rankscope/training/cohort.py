@@ -22,11 +22,15 @@ from rankscope.training.optim import optimiser
 
 @dataclass(frozen=True)
 class TrainSet:
-    """Encoded examples: ``train`` to learn from, ``validation`` carved from the same rows; ``dropped`` didn't fit."""
+    """Encoded examples: ``train`` to learn from, ``validation`` carved from the same rows.
+
+    ``dropped`` didn't fit, ``cut`` lost tokens.
+    """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     dropped: int = 0
+    cut: int = 0
 
 
 @dataclass
@@ -56,17 +60,24 @@ class Trainee:
 
 def encode_train_set(base: Base, samples: tuple, recipe: Recipe) -> TrainSet:
     """Tokenise prompt and completion apart and join them. Raises DataError if nothing is left to train on."""
-    examples, dropped = [], 0
+    examples, dropped, cut = [], 0, 0
     limit = min(recipe.max_length, base.max_length)
     for sample in samples:
-        example = join(*base.encode_pair(sample.prompt, sample.target), base.eos, limit)
+        prompt, target = base.encode_pair(sample.prompt, sample.target)
+        example = join(prompt, target, base.eos, limit, base.bos)
         dropped += example is None
+        cut += len(prompt) + len(target) + (base.eos is not None) > limit
         if example is not None:
             examples.append(example)
-    train, validation = split_validation(len(examples), recipe.validation, recipe.validation_max)
-    if not train:
-        raise DataError("no training example is left after tokenising", got=f"{len(samples)} rows, {dropped} dropped")
-    return TrainSet(tuple(examples[i] for i in train), tuple(examples[i] for i in validation), dropped)
+    train, validation = split_validation([e.ids for e in examples], recipe.validation, recipe.validation_max)
+    if not train or (recipe.validation > 0 and not validation):
+        what = "too few training examples are left after tokenising: one to train on and one to validate on are needed"
+        raise DataError(what, got=f"{len(samples)} rows, {dropped} dropped", hint="Give more rows, or longer ones")
+    lengths = [len(examples[i].ids) for i in train]
+    if not training_batches(lengths, recipe.batch_tokens, 0, recipe.epochs, recipe.max_steps, recipe.accumulate):
+        raise DataError("not even one step of training", got=recipe.epochs, where="training.epochs",
+                        hint="Raise it, or set training.max_steps")  # fmt: skip
+    return TrainSet(tuple(examples[i] for i in train), tuple(examples[i] for i in validation), dropped, cut)
 
 
 def recruit(base: Base, bank: AdapterBank | None, key: str, spec: RunSpec, data: TrainSet) -> Trainee:

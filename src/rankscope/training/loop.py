@@ -1,7 +1,8 @@
 """The training loop, one for all arms. In: a Base and trainees. Out: the trainees, trained; checkpoints on the way.
 
 The loss is the mean negative log-likelihood per completion token of the whole effective batch, so that micro-batches
-and packing change nothing but rounding. The head is computed only where a label is. Knows nothing about tasks or stores.
+and packing change nothing but rounding. The head is computed only where a label is. Knows nothing about tasks or
+stores.
 
 Legend: B rows, T tokens, P label positions, D hidden size, K runs.
 """
@@ -16,20 +17,23 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rankscope.data.batching import Example
 from rankscope.errors import RunFailed
 from rankscope.models.base import Base
-from rankscope.models.lora import AdapterBank
+from rankscope.models.lora import AdapterBank, Draw
 from rankscope.records import CurvePoint
 from rankscope.training import checkpoint
 from rankscope.training.cohort import Trainee
 from rankscope.training.optim import learning_rate, load_state, state_tensors
 
 Tick = Callable[[int, int, float], None]
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass
@@ -42,9 +46,10 @@ class Loop:
     every: float = 60.0
     parts: int = 1
     notes: list[str] | None = None
+    peak_bytes: int = 0
 
     def train(self, trainees: Sequence[Trainee], tick: Tick | None = None) -> None:
-        """Train all to the end, or to their own divergence. Resumes from ``folder`` if it holds a checkpoint of them."""
+        """Train all to the end, or to their own divergence. Resumes from a checkpoint of them in ``folder``."""
         step = self._resume(trainees)
         total = max(len(t.steps) for t in trainees)
         saved = time.monotonic()
@@ -53,7 +58,7 @@ class Loop:
             live = [t for t in trainees if t.failed is None and step < len(t.steps)]
             if not live:
                 break
-            losses = self._guarded_step(live, step)
+            losses = self._step(live, step)
             share = (time.monotonic() - began) / len(live)
             for trainee, loss in zip(live, losses, strict=True):
                 self._record(trainee, step, loss, share)
@@ -65,69 +70,81 @@ class Loop:
                 self._save(trainees, step)
                 saved = time.monotonic()
 
-    def _guarded_step(self, live: list[Trainee], step: int) -> list[float]:
-        """One step; out of memory halves the micro-batch, keeps the effective batch and says so."""
+    def _step(self, live: list[Trainee], step: int) -> list[float]:
+        """Gradients, then one update for each run. Returns each run's loss."""
+        losses = self._guarded_gradients(live, step)
+        recipe = live[0].spec.recipe
+        try:
+            for trainee, loss in zip(live, losses, strict=True):
+                if math.isfinite(loss):
+                    norm = torch.nn.utils.clip_grad_norm_(trainee.parameters, recipe.clip)
+                    if not bool(torch.isfinite(norm)):
+                        trainee.failed = f"diverged at step {step + 1}: the gradient is not finite"
+                        continue
+                    for group in trainee.optim.param_groups:
+                        group["lr"] = learning_rate(trainee.spec.lr, step, len(trainee.steps), recipe)
+                    trainee.optim.step()
+                trainee.optim.zero_grad(set_to_none=True)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RunFailed(f"{OUT_OF_MEMORY} at step {step + 1}, in the optimiser", stage="train") from error
+        return losses
+
+    def _guarded_gradients(self, live: list[Trainee], step: int) -> list[float]:
+        """Out of memory halves the micro-batch, keeps the effective batch and says so. No weight has moved yet."""
         while True:
             try:
-                return self._step(live, step)
-            except (torch.OutOfMemoryError, MemoryError) as error:
+                return self._gradients(live, step)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 rows = max(len(micro) for t in live for micro in t.steps[step])
                 if self.parts >= rows:
-                    raise RunFailed(f"out of memory at step {step} with one row at a time", stage="train",
-                                    hint="Lower training.max_length or use gradient_checkpointing") from error  # fmt: skip
+                    what = f"{OUT_OF_MEMORY} at step {step + 1} with one row at a time"
+                    hint = "Lower training.max_length or use gradient_checkpointing"
+                    raise RunFailed(what, stage="train", hint=hint) from error
             for trainee in live:
                 trainee.optim.zero_grad(set_to_none=True)
             self.parts *= 2
             if self.notes is not None:
-                self.notes.append(f"out of memory at step {step}: each batch is now cut into {self.parts} parts")
+                self.notes.append(f"{OUT_OF_MEMORY} at step {step + 1}: each batch is now cut into {self.parts} parts")
 
-    def _step(self, live: list[Trainee], step: int) -> list[float]:
-        recipe = live[0].spec.recipe
+    def _gradients(self, live: list[Trainee], step: int) -> list[float]:
         labels = [sum(t.data.train[i].num_labels for micro in t.steps[step] for i in micro) for t in live]
         sums = [0.0] * len(live)
-        self._seed(live, step)
         for micro in range(max(len(t.steps[step]) for t in live)):
             for part in range(self.parts):
-                picked = [_cut(t.steps[step][micro] if micro < len(t.steps[step]) else [], part, self.parts) for t in live]
-                rows = [[t.data.train[i] for i in indices] for t, indices in zip(live, picked, strict=True)]
+                picked = [(t, t.steps[step][micro] if micro < len(t.steps[step]) else []) for t in live]
+                rows = [[t.data.train[i] for i in _cut(indices, part, self.parts)] for t, indices in picked]
                 if not any(rows):
                     continue
-                with self._routed(live, rows):  # backward too: gradient checkpointing computes the layers again there
+                draw = (live[0].spec.seed, step, micro, part)
+                with self._routed(live, rows, draw):  # backward too: gradient checkpointing computes layers again there
                     nll = self._nll(live, rows)  # (K,) sums
+                    self.peak_bytes = max(self.peak_bytes, used_bytes(self.base.device))
                     (nll / torch.tensor(labels, device=nll.device)).sum().backward()
                 sums = [s + float(x) for s, x in zip(sums, nll.detach(), strict=True)]
-        losses = [s / n for s, n in zip(sums, labels, strict=True)]
-        for trainee, loss in zip(live, losses, strict=True):
-            if math.isfinite(loss):
-                norm = torch.nn.utils.clip_grad_norm_(trainee.parameters, recipe.clip)
-                if not bool(torch.isfinite(norm)):
-                    trainee.failed = f"diverged at step {step + 1}: the gradient is not finite"
-                    continue
-                for group in trainee.optim.param_groups:
-                    group["lr"] = learning_rate(trainee.spec.lr, step, len(trainee.steps), recipe)
-                trainee.optim.step()
-            trainee.optim.zero_grad(set_to_none=True)
-        return losses
+        self.peak_bytes = max(self.peak_bytes, used_bytes(self.base.device))
+        return [s / n for s, n in zip(sums, labels, strict=True)]
 
     @contextmanager
-    def _routed(self, live: list[Trainee], rows: list[list[Example]]) -> Iterator[None]:
+    def _routed(self, live: list[Trainee], rows: list[list[Example]], draw: Draw) -> Iterator[None]:
         """Each run's rows through its own adapter, as they lie one after the other in the batch."""
         ends = list(itertools.accumulate(len(group) for group in rows))
         groups = tuple((t.key, end - len(group), end) for t, group, end in zip(live, rows, ends, strict=True) if group)
-        with self.bank.route(groups) if self.bank else nullcontext(), _Checkpointing(self.base, live[0].spec.recipe):
+        with (
+            self.bank.route(groups, draw) if self.bank else nullcontext(),
+            _Checkpointing(self.base, live[0].spec.recipe),
+        ):
             yield
 
-    def _nll(self, live: list[Trainee], rows: list[list[Example]]) -> Tensor:
-        """Summed negative log-likelihood of each run's rows, (K,), in one pass over the base."""
+    def _nll(self, live: list[Trainee], rows: list[list[Example]]) -> Float[Tensor, " K"]:
+        """Summed negative log-likelihood of each run's rows, in one pass over the base."""
         nll, _ = row_nll(self.base, [e for group in rows for e in group])  # (B,)
         out = torch.zeros(len(live), device=nll.device)
         index = torch.tensor([k for k, group in enumerate(rows) for _ in group], device=nll.device)
         return out.index_add(0, index, nll)
-
-    def _seed(self, live: list[Trainee], step: int) -> None:
-        """Dropout's stream depends on seed and step alone, so that a resumed run draws what it would have drawn."""
-        if any(t.spec.arm.dropout > 0 for t in live):
-            torch.manual_seed(live[0].spec.seed * 1_000_003 + step)
 
     def _record(self, trainee: Trainee, step: int, loss: float, seconds: float) -> None:
         if not math.isfinite(loss):
@@ -148,7 +165,8 @@ class Loop:
             tensors |= {f"{t.key}/{name}": tensor for name, tensor in own.items()}
             runs[t.key] = {"curve": [[p.step, p.loss, p.lr, p.tokens, p.seconds] for p in t.curve], "tokens": t.tokens,
                            "label_tokens": t.label_tokens, "seconds": t.seconds, "failed": t.failed}  # fmt: skip
-        checkpoint.write(self.folder, tensors, {"step": step, "parts": self.parts, "runs": runs})
+        state = {"step": step, "parts": self.parts, "notes": self.notes or [], "runs": runs}
+        checkpoint.write(self.folder, tensors, state)
 
     def _resume(self, trainees: Sequence[Trainee]) -> int:
         found = checkpoint.read(self.folder) if self.folder else None
@@ -156,6 +174,8 @@ class Loop:
             return 0
         tensors, state = found
         self.parts = state["parts"]
+        if self.notes is not None:
+            self.notes[:] = state.get("notes", [])
         for t in trainees:
             own = {k.removeprefix(t.key + "/"): v for k, v in tensors.items() if k.startswith(t.key + "/")}
             with torch.no_grad():
@@ -169,8 +189,8 @@ class Loop:
         return state["step"]
 
 
-def row_nll(base: Base, rows: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood (B,) in nats summed over each row's completion, and the number of its tokens (B,)."""
+def row_nll(base: Base, rows: Sequence[Example]) -> tuple[Float[Tensor, " B"], Int[Tensor, " B"]]:
+    """Negative log-likelihood in nats summed over each row's completion, and the number of its tokens."""
     longest = max(len(e.ids) for e in rows)
     pad = base.tokenizer.pad_token_id or 0
     ids = torch.tensor([[*e.ids, *[pad] * (longest - len(e.ids))] for e in rows], device=base.device)  # (B, T)
@@ -192,22 +212,40 @@ def _cut(indices: list[int], part: int, parts: int) -> list[int]:
 
 
 class _Checkpointing:
-    """Gradient checkpointing while inside, if the recipe asks for it (it needs the model's train mode)."""
+    """Gradient checkpointing while inside, if the recipe asks for it.
+
+    Layers checkpoint only in train mode, so that flag alone is set, layer by layer: the model's own dropout stays off.
+    """
 
     def __init__(self, base: Base, recipe):
         self.model, self.on = base.model, recipe.gradient_checkpointing
+        self.layers = [m for m in base.model.modules() if hasattr(m, "gradient_checkpointing")] if self.on else []
 
     def __enter__(self):
         if self.on:
             _either(self.model, "checkpointing_enable")({"use_reentrant": False})
-            self.model.train()
+            for layer in self.layers:
+                layer.training = True
 
     def __exit__(self, *_):
         if self.on:
             _either(self.model, "checkpointing_disable")()
-            self.model.eval()
+            for layer in self.layers:
+                layer.training = False
 
 
 def _either(model, name: str):
     """transformers renamed gradient_checkpointing_* to activation_checkpointing_* within version 5."""
     return getattr(model, f"activation_{name}", None) or getattr(model, f"gradient_{name}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """GPUs have an error of their own; on the CPU torch raises a plain RuntimeError and says it in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+def used_bytes(device: torch.device) -> int:
+    """Peak of this device since its last reset, or what the process holds right now on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)

@@ -45,5 +45,5 @@ def load_state(optim: torch.optim.AdamW, names: list[str], tensors: dict[str, Te
     for name, parameter in zip(names, optim.param_groups[0]["params"], strict=True):
         found = {k: tensors[f"{k}/{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}/{name}" in tensors}
         if found:
-            step = found.pop("step")
-            optim.state[parameter] = {"step": step.clone(), **{k: v.to(parameter.device).clone() for k, v in found.items()}}
+            state = {"step": found.pop("step").clone()}  # stays on the CPU, as AdamW keeps it
+            optim.state[parameter] = state | {k: v.to(parameter.device).clone() for k, v in found.items()}

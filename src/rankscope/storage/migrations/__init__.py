@@ -4,8 +4,8 @@ from __future__ import annotations
 
 STEPS: tuple[tuple[str, ...], ...] = (
     (
-        "CREATE TABLE studies (key TEXT PRIMARY KEY, name TEXT NOT NULL, config TEXT NOT NULL, environment TEXT NOT NULL,"
-        " created TEXT NOT NULL)",
+        "CREATE TABLE studies (key TEXT PRIMARY KEY, name TEXT NOT NULL, config TEXT NOT NULL,"
+        " environment TEXT NOT NULL, created TEXT NOT NULL)",
         "CREATE TABLE runs (key TEXT PRIMARY KEY, spec TEXT NOT NULL, status TEXT NOT NULL, result TEXT NOT NULL,"
         " created TEXT NOT NULL)",
         "CREATE TABLE curves (run_key TEXT NOT NULL, step INTEGER NOT NULL, loss REAL NOT NULL, lr REAL NOT NULL,"
@@ -13,8 +13,9 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE evals (run_key TEXT NOT NULL, task_key TEXT NOT NULL, task TEXT NOT NULL, status TEXT NOT NULL,"
         " message TEXT NOT NULL, metric TEXT NOT NULL, chance REAL, ledger TEXT NOT NULL, created TEXT NOT NULL,"
         " PRIMARY KEY (run_key, task_key))",
-        "CREATE TABLE scores (run_key TEXT NOT NULL, task_key TEXT NOT NULL, position INTEGER NOT NULL, item TEXT NOT NULL,"
-        " value REAL NOT NULL, subject TEXT NOT NULL, cluster TEXT NOT NULL, response TEXT NOT NULL,"
-        " PRIMARY KEY (run_key, task_key, position))",
+        "CREATE TABLE scores (run_key TEXT NOT NULL, task_key TEXT NOT NULL, position INTEGER NOT NULL,"
+        " item TEXT NOT NULL, value REAL NOT NULL, subject TEXT NOT NULL, cluster TEXT NOT NULL,"
+        " response TEXT NOT NULL, PRIMARY KEY (run_key, task_key, position))",
     ),
+    ("CREATE TABLE wanted (study_key TEXT NOT NULL, run_key TEXT NOT NULL, PRIMARY KEY (study_key, run_key))",),
 )

@@ -1,0 +1,155 @@
+"""What the work still to do will take. In: run specs, sizes from config.json, what the store measured. Out: Forecast.
+
+Counts first (tokens, FLOPs, bytes), then a rate: that of this study's own finished work, or else the matrix-product
+rate of this machine, which makes every time a lower bound and says so. Reads no weights and loads no torch.
+
+Legend: N parameters of the model, K runs trained side by side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankscope.records import Ledger, Recipe, RunSpec
+from rankscope.stats.cost import adapter_params, flops_per_token, linear_shapes, model_params
+from rankscope.tasks.samples import Sample
+
+_CHARS_PER_TOKEN = 4.0
+_RUNTIME_BYTES = 600_000_000  # python, torch and transformers before any weight is read
+MEASURED, FLOOR = "measured", "lower bound"
+_WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Size:
+    """One model's sizes; ``shape`` as ``models.locate.shape`` gives it, ``width`` bytes a weight."""
+
+    shape: dict
+    width: int
+
+    @property
+    def num_params(self) -> int:
+        return model_params(self.shape)
+
+    def trainable(self, spec: RunSpec) -> int:
+        """Trained parameters; for named targets this counts all linear layers and so is an upper bound."""
+        return self.num_params if spec.arm.kind == "full" else adapter_params(spec.arm.rank, self.shape)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds of work left by part, the largest memory of any part, and where the numbers come from.
+
+    ``basis`` is 'measured' (this study's own finished work) or 'lower bound' (matrix-product rate alone).
+    """
+
+    train_seconds: float
+    score_seconds: float
+    peak_bytes: int
+    basis: str
+
+    @property
+    def seconds(self) -> float:
+        return self.train_seconds + self.score_seconds
+
+    def __str__(self) -> str:
+        if not self.seconds:
+            return "nothing left to do"
+        about = "about" if self.basis == MEASURED else "at least"
+        parts = f"{_minutes(self.train_seconds)} training, {_minutes(self.score_seconds)} scoring"
+        origin = (
+            "from work done here" if self.basis == MEASURED else "counted FLOPs at this machine's matrix-product rate"
+        )
+        return (
+            f"left: {about} {_minutes(self.seconds)} ({parts}; {origin}), memory about {self.peak_bytes / 1e9:.1f} GB"
+        )
+
+
+def size_of(shape: dict | None, dtype: str) -> Size | None:
+    """None where the model's sizes can't be known without reading its weights."""
+    return None if shape is None else Size(shape, _WIDTH.get(dtype, 4))
+
+
+def train_tokens(recipe: Recipe, samples: Sequence[Sample]) -> int:
+    """Tokens of one run: at most its steps' budget; without ``max_steps`` about the text's length / 4 per epoch."""
+    if recipe.max_steps is not None:
+        return recipe.max_steps * recipe.accumulate * recipe.batch_tokens
+    each = (min(recipe.max_length, text_tokens(s)) for s in samples)
+    return round(recipe.epochs * sum(each) * (1 - recipe.validation))
+
+
+def text_tokens(sample: Sample) -> int:
+    """About how many tokens a sample has: characters / 4, prompt once, every choice."""
+    texts = (sample.prompt, *(sample.choices or (sample.target,)))
+    return 1 + round(sum(map(len, texts)) / _CHARS_PER_TOKEN)
+
+
+def train_bytes(size: Size, specs: Sequence[RunSpec]) -> int:
+    """Peak memory of one cohort in bytes: weights, gradients and AdamW's moments of what is trained, activations,
+    logits."""
+    recipe, shape, n = specs[0].recipe, size.shape, size.num_params
+    weights = n * size.width
+    if specs[0].arm.kind == "full":
+        weights += n * size.width * 2 + 2 * n * size.width
+    else:
+        weights += 16 * sum(size.trainable(s) for s in specs)
+    tokens = recipe.batch_tokens * len(specs)
+    kept = 10 * shape["hidden"] + 3 * shape["q"] + 4 * shape["kv"] + 4 * shape["inner"]
+    layers = 1 if recipe.gradient_checkpointing else shape["layers"]
+    activations = tokens * layers * kept * size.width
+    logits = tokens // 4 * shape["vocab"] * 4 * 2
+    return _RUNTIME_BYTES + weights + activations + logits
+
+
+def train_flops(size: Size, spec: RunSpec, tokens: int) -> float:
+    return flops_per_token(spec.arm.kind, size.num_params, size.trainable(spec)) * tokens
+
+
+def score_flops(size: Size, tokens: int) -> float:
+    """One forward pass: 2 N a token."""
+    return 2.0 * size.num_params * tokens
+
+
+def rate_of(ledgers: Iterable[Ledger]) -> float | None:
+    """FLOPs a second that finished work reached; None if nothing is finished."""
+    done = [x for x in ledgers if x.seconds > 0 and x.flops > 0]
+    return sum(x.flops for x in done) / sum(x.seconds for x in done) if done else None
+
+
+def machine_rate() -> float:
+    """FLOPs a second of a 1024 x 1024 float32 matrix product here, the best of three (about 0.1 s on two cores)."""
+    a = np.random.default_rng(0).random((1024, 1024), dtype=np.float32)
+    best = 0.0
+    for _ in range(3):
+        began = time.perf_counter()
+        a @ a
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - began))
+    return best
+
+
+def rank_warnings(size: Size, specs: Sequence[RunSpec]) -> list[str]:
+    """Ranks that reach a matrix's own rank, and ranks at which LoRA costs as many FLOPs a token as full SFT."""
+    shapes = linear_shapes(size.shape)
+    smallest = min(min(o, i) for o, i in shapes)
+    full = flops_per_token("full", size.num_params, 0)
+    ranks = sorted({s.arm.rank for s in specs if s.arm.kind == "lora"})
+    told = [f"rank {r} is not low: the smallest adapted matrix has rank {smallest}" for r in ranks if r >= smallest]
+    for rank in ranks:
+        cost = flops_per_token("lora", size.num_params, adapter_params(rank, size.shape))
+        if cost >= full:
+            told.append(f"rank {rank} costs {cost / full:.2f} x the FLOPs of full SFT per token")
+    return told
+
+
+def _minutes(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )

@@ -1,0 +1,94 @@
+"""Wrong input, found before anything is trained or written. In: a Study. Out: nothing, or InputError that says where.
+
+``resolve`` finds models and tasks by name, ``check`` goes on to their rows and modules. Reads no weights; imports torch
+only to look up module names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rankscope.config.load import place
+from rankscope.errors import DataError, InputError
+from rankscope.models import locate
+from rankscope.records import ModelRef, TaskRef
+from rankscope.tasks import task as tasks
+
+
+@contextmanager
+def at(study: Any, *loc: str | int) -> Iterator[None]:
+    """An error inside names this part of the study file, unless it already names a place."""
+    try:
+        yield
+    except InputError as error:
+        if error.where is not None:
+            raise
+        where = place(study.source, loc, study.overrides)
+        raise type(error)(error.what, got=error.got, where=where, hint=error.hint) from error
+
+
+def resolve(study: Any) -> tuple[list[ModelRef], list[tuple[TaskRef, TaskRef]]]:
+    """Models with their keys, and train tasks as declared and with their keys. Raises for any that is missing."""
+    config, models, pairs = study.config, [], []
+    for index, model in enumerate(config.models()):
+        with at(study, "models", index):
+            models.append(locate.resolve(model))
+    for index, ref in enumerate(config.train_refs()):
+        with at(study, "train", index):
+            pairs.append((ref, tasks.resolve(ref, study.data_dir, "train")))
+    for ref, _ in config.evaluations(None):
+        with at(study, *_declared(config, ref)):
+            study.test_task(ref)
+    return models, pairs
+
+
+def check(study: Any, is_offline: bool = False) -> None:
+    """All rows make sense, no train task is too small, every target names a module of every model.
+
+    ``is_offline`` reads only what lies here: no rows from the hub, a model's config only where an arm names targets.
+    Raises InputError.
+    """
+    models, pairs = study.resolve()
+    for index, (_, ref) in enumerate(pairs):
+        if is_offline and not tasks.is_local(ref, study.data_dir, "train"):
+            continue
+        with at(study, "train", index):
+            found = study.samples(ref)
+        if len(found) < 2:
+            with at(study, "train", index, "limit"):
+                raise DataError("one training row can't be split into rows to train on and rows to validate on",
+                                got=len(found), hint="Raise the limit, or give more rows")  # fmt: skip
+    for ref, _ in study.config.evaluations(None):
+        if not (is_offline and not tasks.is_local(ref, study.data_dir)):
+            with at(study, *_declared(study.config, ref)):
+                study.prepared(study.test_task(ref))
+    named = [(index, arm.targets) for index, entry in enumerate(study.config.arm_entries) for arm in entry.arms()
+             if arm.kind == "lora" and arm.targets != ("all-linear",)]  # fmt: skip
+    for index, model in enumerate(models):
+        if named or not is_offline:
+            _check_modules(study, index, model, named)
+
+
+def _check_modules(study: Any, index: int, model: ModelRef, named: list[tuple[int, tuple[str, ...]]]) -> None:
+    from rankscope.models.base import outline
+    from rankscope.models.lora import find_targets
+
+    with at(study, "models", index):
+        modules = outline(model)
+    for entry, targets in named:
+        with at(study, "arms", entry, "lora", "targets"):
+            find_targets(modules, targets)
+
+
+def _declared(config: Any, ref: TaskRef) -> tuple[str | int, ...]:
+    """Where the study file names an evaluated task."""
+    for key in ("in_domain", "cross_domain", "retention"):
+        for index, entry in enumerate(config.evaluate.listed(key)):
+            if entry.record().name == ref.name:
+                return "evaluate", key, index
+    for index, train in enumerate(config.train_refs()):
+        if train.name == ref.name:
+            return "train", index
+    return "evaluate", "base_shots"

@@ -1,0 +1,151 @@
+"""Studies end to end in one process: what is done is never done again, and what changes is done alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rankscope.errors import InputError
+from rankscope.storage.store import Store
+from rankscope.study import runner
+from rankscope.study.plan import base_spec, run_key
+from rankscope.study.study import Study
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Names of the runs that are really trained, and of the tasks that are really scored."""
+    done: list[str] = []
+    train, evaluate = runner.train, runner.evaluate
+
+    def training(base, runs, *rest):
+        done.extend(f"train {spec.arm.name} lr{spec.lr:g} seed{spec.seed}" for _, spec in runs)
+        return train(base, runs, *rest)
+
+    def scoring(base, task, *rest):
+        done.append(f"score {task.ref.name}")
+        return evaluate(base, task, *rest)
+
+    monkeypatch.setattr(runner, "train", training)
+    monkeypatch.setattr(runner, "evaluate", scoring)
+    return done
+
+
+def _blobs(store, study):
+    """Arm names and seeds whose weights are still on disk."""
+    models, pairs = study.resolve()
+    with Store.open(store, write=False) as opened:
+        kept = set(opened.blobs.keys())
+        seeds, model = study.config.seeds, models[0]
+        runs = [s for seed in seeds for _, ref in pairs for s in study.finals(opened.runs, model, ref, seed)]
+        runs += [s for _, ref in pairs for trials in study.arm_trials(models[0], ref) for s in trials]
+    return {(s.arm.name, s.seed) for s in runs if run_key(s) in kept}, len(kept)
+
+
+def test_a_finished_study_does_nothing_and_reads_no_weights(small, store, work, monkeypatch):
+    monkeypatch.setattr(runner, "load", lambda *_: pytest.fail("the weights were read"))
+    assert Study.load(small).run(store).is_complete
+    assert work == []
+
+
+def test_a_new_rank_runs_alone(small, store, work):
+    small["arms"][1]["lora"]["rank"] = [1, 2, 4]
+    result = Study.load(small).run(store)
+    trained = [w for w in work if w.startswith("train")]
+    assert len(trained) == 3 and all(w.startswith("train lora-r2") for w in trained)
+    assert len([w for w in work if w.startswith("score")]) == 2 * 3
+    assert result.is_complete and {h.arm for h in result.view().headlines} == {"lora-r1", "lora-r2", "lora-r4", "full"}
+
+
+def test_names_and_labels_change_nothing(small, store, work):
+    small["models"][0]["label"] = "micro"
+    small["arms"][2]["full"]["name"] = "sft"
+    small["title"] = "another title"
+    assert Study.load(small).run(store).is_complete and work == []
+
+
+def test_a_new_evaluation_task_scores_stored_weights_without_training_them_again(small, store, work):
+    small["evaluate"]["retention"].append({"task": "demo_skills", "limit": 8})
+    Study.load(small).run(store)
+    assert {w for w in work if w.startswith("score")} == {"score demo_skills"}
+    # A full checkpoint is gone once it is scored (keep: adapters), so only that is trained again.
+    assert {w.split()[1] for w in work if w.startswith("train")} == {"full"}
+
+
+def test_the_learning_rate_is_chosen_at_the_first_seed_and_used_at_all(small, store):
+    study = Study.load(small)
+    (model,), ((_, ref),) = study.resolve()
+    with Store.open(store, write=False) as opened:
+        for trials in study.arm_trials(model, ref):
+            losses = {s.lr: opened.run(run_key(s)).validation_loss for s in trials}
+            chosen = {s.lr for seed in (0, 1) for s in study.finals(opened.runs, model, ref, seed)
+                      if s.arm.name == trials[0].arm.name}  # fmt: skip
+            assert len(chosen) == 1
+            assert losses[chosen.pop()] <= min(losses.values()) + 0.2
+
+
+@pytest.mark.parametrize("keep, expected", [("adapters", {"lora"}), ("all", {"lora", "full"}), ("best", {"one"})])
+def test_keep_says_which_weights_stay(small, tmp_path, keep, expected):
+    small |= {"keep": keep}
+    small["training"]["max_steps"] = 4
+    study = Study.load(small)
+    study.run(tmp_path)
+    arms, count = _blobs(tmp_path, study)
+    if keep == "best":
+        assert len({arm for arm, _ in arms}) == 1 and count == 2
+    elif keep == "adapters":
+        assert arms == {(arm, seed) for arm in ("lora-r1", "lora-r4") for seed in (0, 1)} and count == 4
+    else:
+        assert {arm for arm, _ in arms} == {"lora-r1", "lora-r4", "full"} and count == 8
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_a_budget_that_is_used_up_starts_nothing_and_says_so(small, tmp_path, work):
+    result = Study.load(small).run(tmp_path, budget_seconds=1e-9)
+    assert not result.is_complete and not [w for w in work if w.startswith("train")]
+
+
+def test_the_plan_knows_what_is_done_and_what_the_rest_takes(small, store, tmp_path):
+    study = Study.load(small)
+    done = study.plan(store)
+    assert done.num_done == len(done.runs) == 8 and done.forecast.seconds == 0
+    assert "nothing left to do" in str(done)
+    new = study.plan()
+    assert new.num_done == 0 and new.forecast.basis == "lower bound" and new.forecast.seconds > 0
+    small["arms"][1]["lora"]["rank"] = [1, 4, 16]
+    more = Study.load(small).plan(store)
+    assert (len(more.runs), more.num_done) == (11, 8) and more.forecast.basis == "measured"
+    assert 0 < more.forecast.peak_bytes < 4e9
+    assert json.loads(json.dumps(more.as_dict()))["forecast"]["basis"] == "measured"
+
+
+def test_the_result_answers_questions(small, store):
+    result = Study.load(small).result(store)
+    change = result.contrast("lora-r4", "base", task="demo_people")
+    assert (change.arm, change.other) == ("lora-r4", "base")
+    assert (change.estimate.num_seeds, change.estimate.num_items) == (2, 16)
+    with pytest.raises(InputError, match="Did you mean 'lora-r4'"):
+        result.contrast("lora-r5", "base", task="demo_people")
+    assert {(t.arm, t.task) for t in result.transfer()} >= {("full", "demo_facts"), ("lora-r1", "demo_people")}
+
+
+def test_a_stored_adapter_is_saved_as_peft_reads_it(small, store, tmp_path, base):
+    import torch
+    from peft import PeftModel
+
+    result = Study.load(small).result(store)
+    result.adapter("lora-r4", seed=1).save(tmp_path / "out")
+    model = PeftModel.from_pretrained(base.trainable_copy().model, tmp_path / "out")
+    ids = torch.tensor([base.encode("where was")])
+    assert not torch.equal(model(ids).logits, base.model(ids).logits)
+    with pytest.raises(InputError, match="no stored weights"):
+        result.adapter("full", seed=0)
+    with pytest.raises(InputError, match="no run"):
+        result.adapter("lora-r4", seed=7)
+
+
+def test_the_base_is_scored_once(small, store):
+    (model,), _ = Study.load(small).resolve()
+    with Store.open(store, write=False) as opened:
+        assert len(opened.eval_ledgers(run_key(base_spec(model)))) == 3
