@@ -19,7 +19,7 @@ def test_a_minimal_study_has_the_defaults_of_the_records(minimal):
     assert config.recipe() == Recipe()
     assert config.seeds == (0, 1, 2)
     assert (config.keep, config.data_dir, config.title) == ("adapters", None, None)
-    assert (config.recommend.retain, config.recommend.margin) == (0.95, 0.02)
+    assert config.recommend.margin == 0.02
     assert [model.name for model in config.models()] == ["demo"]
 
 

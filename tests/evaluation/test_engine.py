@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from rankscope.errors import ModelError
 from rankscope.evaluation.engine import Request, generate, loglikelihoods
 from reference import plain
 
@@ -60,3 +61,50 @@ def test_generation_stops_at_a_stop_text(base):
     assert len(whole) > 2
     (cut,) = generate(base, [prompt], 12, stop=(whole[2],))
     assert cut == whole[: whole.index(whole[2])]
+
+
+def _model(kind: str):
+    """A tiny random model of another family behind a Base, with the demo's tokenizer."""
+    import transformers as tf
+
+    from rankscope.models.base import Base
+    from rankscope.records import ModelRef
+
+    sizes = {"vocab_size": 481, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+             "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256}  # fmt: skip
+    torch.manual_seed(0)
+    configs = {
+        "mistral": lambda: tf.MistralConfig(**sizes, sliding_window=12),
+        "qwen2": lambda: tf.Qwen2Config(**{k: v for k, v in sizes.items() if k != "head_dim"}),
+        "qwen3": lambda: tf.Qwen3Config(**sizes),
+        "gemma3": lambda: tf.Gemma3TextConfig(**sizes, sliding_window=12, layer_types=["sliding_attention", "full_attention"]),
+        "granite": lambda: tf.GraniteConfig(**{k: v for k, v in sizes.items() if k != "head_dim"}, logits_scaling=8.0),
+    }  # fmt: skip
+    model = tf.AutoModelForCausalLM.from_config(configs[kind]()).eval()
+    return lambda tokenizer: Base(ModelRef(kind), model, tokenizer, torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2", "qwen3", "gemma3"])
+def test_other_families_are_scored_as_they_score_themselves(base, kind):
+    other = _model(kind)(base.tokenizer)
+    requests = _requests(20, 481)
+    assert max(r.length for r in requests) > 12  # longer than the sliding window
+    for request, sums in zip(requests, loglikelihoods(other, requests, batch_tokens=128), strict=True):
+        expected = [plain.loglikelihood(other.model, request.prompt, c) for c in request.continuations]
+        assert sums == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_model_with_logits_of_its_own_is_refused_and_not_scored_wrong(base):
+    with pytest.raises(ModelError, match="turns hidden states into logits"):
+        loglikelihoods(_model("granite")(base.tokenizer), _requests(2, 481))
+
+
+def test_logits_a_slice_at_a_time_are_the_same_with_their_gradient(base, monkeypatch):
+    hidden = torch.randn(50, 128, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.arange(50)
+    whole = base.token_nll(hidden, targets)
+    (expected,) = torch.autograd.grad(whole.sum(), hidden)
+    monkeypatch.setattr("rankscope.models.base._LOGITS", 481 * 7)
+    parts = base.token_nll(hidden, targets)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts.sum(), hidden)[0], expected)

@@ -121,7 +121,7 @@ def check(
 ) -> None:
     """Check a study: find its models and tasks, and say what it asks.
 
-    No weights are read and nothing is written.
+    Rows that lie here are read; no weights are, and nothing is written.
     """
     asked = Asked(study, overrides=tuple(overrides or ()), data_dir=data_dir)
     found = _load(asked)

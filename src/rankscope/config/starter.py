@@ -40,7 +40,6 @@ evaluate:
   base_shots: 5                  # the base few-shot too: tells format from knowledge
 
 recommend:
-  retain: 0.95                   # share of the base's retention to keep
   margin: 0.02                   # differences below this count as equal
 
 keep: adapters                   # adapters | best | all: the weights that stay on disk

@@ -184,9 +184,8 @@ class Evaluate(Section):
 
 
 class Recommend(Section):
-    """When an arm is good enough: the share of the base's retention to keep, and the margin that counts as equal."""
+    """When an arm is good enough: the margin that counts as equal."""
 
-    retain: Annotated[Number, Field(gt=0, le=1)] = 0.95
     margin: Annotated[Number, Field(gt=0, lt=1)] = 0.02
 
 

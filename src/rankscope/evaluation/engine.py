@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 from transformers import DynamicCache
 
 from rankscope.data.batching import budgeted
+from rankscope.errors import ModelError
 from rankscope.models.base import Base
 
 Tick = Callable[[int], None]
@@ -34,23 +35,87 @@ class Request:
 
 
 @torch.inference_mode()
-def loglikelihoods(base: Base, requests: Sequence[Request], batch_tokens: int = 4096,
-                   tick: Tick | None = None) -> list[list[float]]:  # fmt: skip
+def loglikelihoods(
+    base: Base, requests: Sequence[Request], batch_tokens: int = 4096, tick: Tick | None = None
+) -> list[list[float]]:
     """Summed log-likelihood in nats of every continuation.
 
-    Batching depends on the requests alone, so all arms share it.
+    Batching depends on the requests alone, so all arms share it. Where a model can't share a prompt between choices
+    (see ``sharing``), each choice gets a row of its own.
     """
-    out: list[list[float]] = [[] for _ in requests]
-    order = sorted(range(len(requests)), key=lambda i: (requests[i].length, i))
-    for batch in budgeted(order, [r.length for r in requests], batch_tokens):
-        for index, sums in zip(batch, _score(base, [requests[i] for i in batch]), strict=True):
-            out[index] = sums
-        if tick:
-            tick(len(batch))
+    can_share = sharing(base)
+    out: list[list[float]] = [[0.0] * len(r.continuations) for r in requests]
+    shared, single = [], []
+    for i, request in enumerate(requests):
+        num = len(request.continuations)
+        if num > 1 and can_share and (base.window is None or request.length <= base.window):
+            shared.append((i, 0, request))
+        else:
+            single += [(i, c, Request(request.prompt, request.continuations[c : c + 1])) for c in range(num)]
+    for jobs, score in ((shared, _shared), (single, _single)):
+        lengths = [r.length for _, _, r in jobs]
+        order = sorted(range(len(jobs)), key=lambda j: (lengths[j], j))
+        for batch in budgeted(order, lengths, batch_tokens):
+            for j, sums in zip(batch, score(base, [jobs[j][2] for j in batch]), strict=True):
+                i, first, _ = jobs[j]
+                out[i][first : first + len(sums)] = sums
+            if tick:
+                # An item of several rows counts when its last one is done.
+                tick(sum(jobs[j][1] + len(jobs[j][2].continuations) == len(requests[jobs[j][0]].continuations)
+                         for j in batch))  # fmt: skip
     return out
 
 
-def _score(base: Base, requests: list[Request]) -> list[list[float]]:
+@torch.inference_mode()
+def sharing(base: Base) -> bool:
+    """Whether choices can lie behind one copy of their prompt; found out once per model by scoring a few tokens.
+
+    Raises ModelError if even one plain row gives other logits than the model itself: such a model would be scored wrong.
+    """
+    if base.can_share is None:
+        last = min(24, base.model.config.get_text_config().vocab_size - 1)
+        prompt, choices = tuple(range(3, 11)), (tuple(range(9, 14)), tuple(range(last - 6, last)), (4, 5))
+        request = Request(prompt, choices)
+        expected = [_by_the_model(base, prompt, c) for c in choices]
+        single = [_single(base, [Request(prompt, (c,))])[0][0] for c in choices]
+        near = 1e-3 if base.dtype == torch.float32 and not base.autocast else 0.15
+        if not _close(single, expected, near):
+            raise ModelError("this architecture turns hidden states into logits in a way that isn't known here",
+                             got=type(base.model).__name__, hint="Please report it with the model's name")  # fmt: skip
+        base.can_share = _close(_shared(base, [request])[0], expected, near)
+    return base.can_share
+
+
+def _by_the_model(base: Base, prompt: tuple[int, ...], continuation: tuple[int, ...]) -> float:
+    with base.products():
+        logits = base.model(input_ids=torch.tensor([[*prompt, *continuation]], device=base.device)).logits
+    logp = logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+    return float(logp[torch.arange(len(continuation)), torch.tensor(continuation)].sum())
+
+
+def _close(found: Sequence[float], expected: Sequence[float], near: float) -> bool:
+    return all(abs(a - b) <= near * max(1.0, abs(b)) for a, b in zip(found, expected, strict=True))
+
+
+def _single(base: Base, requests: list[Request]) -> list[list[float]]:
+    """One continuation a row, padded on the right; the model's own attention, whatever its kind."""
+    longest = max(r.length for r in requests)
+    ids = torch.full((len(requests), longest), base.tokenizer.pad_token_id or 0)
+    rows, before, targets = [], [], []
+    for b, request in enumerate(requests):
+        (tokens,), start = request.continuations, len(request.prompt)
+        ids[b, : start + len(tokens)] = torch.tensor([*request.prompt, *tokens])
+        rows += [b] * len(tokens)
+        before += range(start - 1, start + len(tokens) - 1)
+        targets += tokens
+    lengths = torch.tensor([r.length for r in requests])
+    mask = (torch.arange(longest) < lengths[:, None]).long()
+    hidden = base.hidden(ids.to(base.device), None if bool(mask.all()) else mask.to(base.device))
+    return [[x] for x in _sums(base, hidden, rows, before, targets, rows, len(requests))]
+
+
+def _shared(base: Base, requests: list[Request]) -> list[list[float]]:
+    """All continuations of a request behind its prompt, in one row; a mask keeps them apart."""
     longest = max(r.length for r in requests)
     size = (len(requests), longest)
     ids = torch.full(size, base.tokenizer.pad_token_id or 0)
@@ -80,11 +145,14 @@ def _score(base: Base, requests: list[Request]) -> list[list[float]]:
     allowed |= torch.eye(longest, dtype=torch.bool)  # padding sees itself, or its softmax would be empty
     mask = torch.zeros(allowed.shape, dtype=base.dtype).masked_fill(~allowed, torch.finfo(base.dtype).min)[:, None]
     hidden = base.hidden(ids.to(base.device), mask.to(base.device), positions.to(base.device))
-    logits = base.logits(hidden[torch.tensor(rows), torch.tensor(before)])  # (P, V)
-    nll = F.cross_entropy(logits, torch.tensor(targets, device=base.device), reduction="none")
-    sums = torch.zeros(num, device=base.device).index_add(0, torch.tensor(owner, device=base.device), -nll).tolist()
-    iterator = iter(sums)
+    iterator = iter(_sums(base, hidden, rows, before, targets, owner, num))
     return [[next(iterator) for _ in r.continuations] for r in requests]
+
+
+def _sums(base: Base, hidden: Tensor, rows, before, targets, owner, num: int) -> list[float]:
+    """Log-likelihoods of ``targets``, each read at one position before it, summed by owner."""
+    nll = base.token_nll(hidden[torch.tensor(rows), torch.tensor(before)], torch.tensor(targets, device=base.device))
+    return torch.zeros(num, device=base.device).index_add(0, torch.tensor(owner, device=base.device), -nll).tolist()
 
 
 @torch.inference_mode()

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -27,6 +29,7 @@ from rankscope.errors import ModelError
 from rankscope.models.locate import place, resolve
 from rankscope.records import ModelRef
 
+_LOGITS = 32_000_000  # float32 logits held at once: 128 MB
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -43,6 +46,7 @@ class Base:
     device: torch.device
     dtype: torch.dtype
     autocast: torch.dtype | None = None
+    can_share: bool | None = field(default=None, init=False, repr=False)
     num_params: int = field(init=False)
     _last: tuple[str, tuple[int, ...]] | None = field(default=None, init=False, repr=False)
 
@@ -53,6 +57,14 @@ class Base:
     @property
     def max_length(self) -> int:
         return int(getattr(self.model.config, "max_position_embeddings", 2048))
+
+    @property
+    def window(self) -> int | None:
+        """The shortest span that some layer's attention sees, or None if all see everything."""
+        config = self.model.config.get_text_config()
+        kinds, size = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
+        is_used = any("sliding" in k for k in kinds) if kinds else getattr(config, "use_sliding_window", True)
+        return int(size) if size and is_used else None
 
     @property
     def eos(self) -> int | None:
@@ -103,7 +115,7 @@ class Base:
         """
         decoder = self.model.base_model
         more = {} if cache is None else {_cache_word(decoder): cache}
-        with self._products():
+        with self.products():
             out = decoder(
                 input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **more
             )
@@ -111,10 +123,26 @@ class Base:
 
     def logits(self, hidden: Float[Tensor, "*P D"]) -> Float32[Tensor, "*P V"]:
         """Float32 logits of the hidden states that someone wants to read."""
-        with self._products():
+        with self.products():
             logits = self.model.get_output_embeddings()(hidden).float()
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if not cap else cap * torch.tanh(logits / cap)
+
+    def token_nll(self, hidden: Float[Tensor, "P D"], targets: Int[Tensor, " P"]) -> Float32[Tensor, " P"]:
+        """Negative log-likelihood in nats of each target, a slice at a time: all logits at once may not fit.
+
+        With a gradient, the logits of all slices but one are computed again on the way back (``checkpoint``).
+        """
+        size = max(1, _LOGITS // self.model.config.get_text_config().vocab_size)
+        if len(targets) <= size:
+            return self._slice_nll(hidden, targets)
+        parts = zip(hidden.split(size), targets.split(size), strict=True)
+        if not hidden.requires_grad:
+            return torch.cat([self._slice_nll(h, t) for h, t in parts])
+        return torch.cat([checkpoint(self._slice_nll, h, t, use_reentrant=False) for h, t in parts])
+
+    def _slice_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self.logits(hidden), targets, reduction="none")
 
     def trainable_copy(self) -> Base:
         """A copy of its own with all weights trainable, for full fine-tuning; the base stays untouched.
@@ -128,7 +156,8 @@ class Base:
         autocast = None if self.dtype == torch.float32 else self.dtype
         return Base(self.ref, model, self.tokenizer, self.device, torch.float32, autocast)
 
-    def _products(self) -> contextlib.AbstractContextManager:
+    def products(self) -> contextlib.AbstractContextManager:
+        """Inside, matrix products are computed in ``autocast`` where that is set."""
         return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
 
 

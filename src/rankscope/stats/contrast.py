@@ -4,6 +4,10 @@ The critical value is that of the largest |t| over the family. Members on the sa
 means are; others count as independent, which is the careful side. Each member keeps its own t distribution, joined by a
 Gaussian copula and simulated with a fixed seed. Never wider than Bonferroni.
 
+Two or three seeds of one arm say next to nothing about how seeds vary, so the arms of one group (same model, train task,
+items and other side) share their seed part: M arms give it M (S - 1) degrees of freedom. ``benchmarks/coverage.py``
+measures how well the intervals hold.
+
 Legend: S seeds, N items, M members of the family.
 """
 
@@ -12,12 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from rankscope.records import Contrast
-from rankscope.stats.estimate import Spread, half_width, mean_estimate, spread
+from rankscope.records import Contrast, Estimate
+from rankscope.stats.estimate import Parts, Spread, effective_items, half_width, interval, parts, reach, shared
 
 _DRAWS = 20_000
 _POWER = 0.8
@@ -25,7 +30,11 @@ _POWER = 0.8
 
 @dataclass(frozen=True)
 class Pair:
-    """One comparison: ``difference`` (S, N) is arm - other, item by item and seed by seed."""
+    """One comparison: ``difference`` (S, N) is arm - other, item by item and seed by seed.
+
+    Pairs of equal ``group``, ``other``, ``task`` and N share their seed part. ``is_flips``: the scores are 0 or 1 (or, in
+    a pool, those of its ``strata`` are).
+    """
 
     arm: str
     other: str
@@ -33,12 +42,20 @@ class Pair:
     difference: np.ndarray
     higher_is_better: bool = True
     clusters: np.ndarray | None = None
+    strata: np.ndarray | None = None
+    group: str = ""
+    is_flips: bool = False
 
     @property
     def signed(self) -> np.ndarray:
         """The difference with positive meaning better."""
         values = np.atleast_2d(np.asarray(self.difference, dtype=float))
         return values if self.higher_is_better else -values
+
+    @property
+    def flips(self) -> float | None:
+        """Items that could have flipped, for 0/1 scores."""
+        return effective_items(self.signed.shape[1], self.clusters, self.strata) if self.is_flips else None
 
 
 def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95) -> list[Contrast]:
@@ -48,7 +65,7 @@ def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95)
     """
     if not family:
         raise ValueError("a family of no comparisons")
-    found = [spread(pair.signed, pair.clusters) for pair in family]
+    found = [p.spread for p in _parts(family)]
     alpha = family_alpha(family, found, 1 - level)
     return [_judge(pair, s, margin, level, alpha) for pair, s in zip(family, found, strict=True)]
 
@@ -59,43 +76,80 @@ def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float) 
     if len(usable) < 2:
         return alpha
     correlation = np.eye(len(usable))
-    means = [family[i].signed.mean(axis=0) for i in usable]
-    for a in range(len(usable)):
-        for b in range(a):
-            if family[usable[a]].task == family[usable[b]].task and len(means[a]) == len(means[b]):
-                shared = float(np.cov(means[a], means[b])[0, 1]) / len(means[a])
-                correlation[a, b] = correlation[b, a] = shared / (found[usable[a]].se * found[usable[b]].se)
-    root = _root(correlation)
-    draws = np.random.default_rng(0).standard_normal((_DRAWS, len(usable))) @ root.T
-    largest = np.abs(draws).max(axis=1)
-    simulated = 2 * float(stats.norm.sf(np.quantile(largest, 1 - alpha)))
+    groups: dict[tuple[str, int], list[int]] = {}
+    for place, i in enumerate(usable):
+        groups.setdefault((family[i].task, family[i].signed.shape[1]), []).append(place)
+    for (_, num_items), places in groups.items():
+        means = np.array([family[usable[place]].signed.mean(axis=0) for place in places])  # (members, N)
+        errors = np.array([found[usable[place]].se for place in places])
+        joint = np.atleast_2d(np.cov(means)) / num_items / np.outer(errors, errors)
+        np.fill_diagonal(joint, 1.0)
+        correlation[np.ix_(places, places)] = joint
+    largest = np.abs(_normal(len(usable)) @ _root(correlation).T).max(axis=1)
+    simulated = 2 * float(special.ndtr(-np.quantile(largest, 1 - alpha)))
     return max(simulated, alpha / len(usable))
 
 
-def mcnemar(before: np.ndarray, after: np.ndarray) -> float:
-    """Exact two-sided p of McNemar's test for 0/1 scores of one seed: a cross-check of the interval (McNemar 1947)."""
-    gained, lost = int(((before < 0.5) & (after > 0.5)).sum()), int(((before > 0.5) & (after < 0.5)).sum())
+def mcnemar(difference: np.ndarray) -> float:
+    """Exact two-sided p of McNemar's test (1947) for differences (N,) of 0/1 scores: a cross-check of the interval."""
+    gained, lost = int((difference > 0.5).sum()), int((difference < -0.5).sum())
     return 1.0 if gained + lost == 0 else float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
 
 
+def _parts(family: Sequence[Pair]) -> list[Parts]:
+    """Each pair's variance in parts, the seed part shared within its group."""
+    found = [parts(pair.signed, pair.clusters, pair.strata) for pair in family]
+    groups: dict[tuple, list[int]] = {}
+    for place, pair in enumerate(family):
+        key = (pair.group, pair.other, pair.task, pair.signed.shape[1], pair.higher_is_better)
+        groups.setdefault(key, []).append(place)
+    for places in groups.values():
+        for place, common in zip(places, shared([found[p] for p in places]), strict=True):
+            found[place] = common
+    return found
+
+
 def _judge(pair: Pair, found: Spread, margin: float, level: float, alpha: float) -> Contrast:
-    estimate = mean_estimate(pair.signed, pair.clusters, level)
-    half = half_width(found, alpha)
-    low, high = estimate.value - half, estimate.value + half
+    values, flips = pair.signed, pair.flips
+    mean = float(values.mean())
+    method = "two-way variance components, t" + ("" if pair.clusters is None else ", clustered")
+    scope = "this seed only" if len(values) == 1 else "seeds and items"
+    estimate = Estimate(mean, *interval(mean, found, 1 - level, flips), found.se, values.shape[1], len(values), level,
+                        method, scope)  # fmt: skip
+    low, high = interval(mean, found, alpha, flips)
     if -margin < low and high < margin:
         verdict = "equivalent"
     elif low > 0 or high < 0:
         verdict = "better" if low > 0 else "worse"
     else:
         verdict = "undecided"
+    detectable = _detectable(found, alpha, flips)
+    return Contrast(pair.arm, pair.other, pair.task, estimate, low, high, _p_value(mean, found), margin, verdict,
+                    detectable)  # fmt: skip
+
+
+def _p_value(mean: float, found: Spread) -> float:
     if not math.isfinite(found.se):
-        p_value, detectable = math.nan, math.inf
-    elif found.se == 0:
-        p_value, detectable = (1.0 if estimate.value == 0 else 0.0), 0.0
-    else:
-        p_value = 2 * float(stats.t.sf(abs(estimate.value) / found.se, found.df))
-        detectable = half + found.se * float(stats.t.ppf(_POWER, found.df))
-    return Contrast(pair.arm, pair.other, pair.task, estimate, low, high, p_value, margin, verdict, detectable)
+        return math.nan
+    if found.se == 0:
+        return 1.0 if mean == 0 else 0.0
+    return 2 * float(special.stdtr(found.df, -abs(mean) / found.se))
+
+
+def _detectable(found: Spread, alpha: float, flips: float | None) -> float:
+    """The true difference that would be shown with 80 % power."""
+    if not math.isfinite(found.se):
+        return math.inf
+    seen = half_width(found, alpha) + found.se * float(special.stdtrit(found.df, _POWER)) if found.se else 0.0
+    if flips is None:
+        return seen
+    return max(seen, reach(0.0, flips, alpha) * (1 + float(special.ndtri(_POWER) / special.ndtri(1 - alpha / 2))))
+
+
+@lru_cache(maxsize=8)
+def _normal(members: int) -> np.ndarray:
+    """The same draws for every family of one size."""
+    return np.random.default_rng(0).standard_normal((_DRAWS, members))
 
 
 def _root(correlation: np.ndarray) -> np.ndarray:

@@ -2,19 +2,27 @@
 
 Items are crossed with seeds, not nested in them, so Var(mean) = v_item/N + v_seed/S + v_rest/(N S), each part
 estimated by two-way analysis of variance (Searle, Casella & McCulloch, Variance Components, 1992), with Satterthwaite's
-degrees of freedom. Items that share a passage or template are clustered (Miller 2411.00640). Knows nothing about arms
-or tasks.
+degrees of freedom (1946). Items that share a passage or template are clustered (Miller 2411.00640); items of several
+strata (tasks of a pool) vary within their stratum only. Two or three seeds tell little about how seeds vary, so tables
+that are alike can share what they say about it (``shared``).
 
-Legend: S seeds, N items, C clusters.
+Zeros and ones get Wilson's interval (1927), and differences of them are never told more finely than it allows: a change
+of size t needs a share of at least |t| of flipped items, so its variance is at least |t| (1 - |t|) / N, also where no
+flip was seen. If all flips go one way, or there are none, that is Tango's score interval for paired proportions (1998).
+
+Knows nothing about arms or tasks.
+
+Legend: S seeds, N items, C clusters, H strata.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from rankscope.records import Estimate
 
@@ -27,70 +35,179 @@ class Spread:
     df: float
 
 
-def spread(values: np.ndarray, clusters: np.ndarray | None = None) -> Spread:
-    """Standard error of the grand mean of ``values`` (S, N).
+@dataclass(frozen=True)
+class Parts:
+    """What a mean's variance is made of: item + (seed - rest) / S, each with its degrees of freedom.
+
+    ``item`` is the variance of the mean over items (v_item/N + v_rest/(N S)), ``seed`` that of one seed's mean (v_seed
+    + v_rest/N), ``rest`` what of it neither seed nor item explains (v_rest/N). With one seed the last two are unknown.
+    """
+
+    num_seeds: int
+    item: float
+    item_df: float
+    seed: float = math.nan
+    seed_df: float = 0.0
+    rest: float = math.nan
+    rest_df: float = 0.0
+
+    @property
+    def spread(self) -> Spread:
+        """Satterthwaite's standard error; a seed part estimated below zero counts as none."""
+        if not math.isfinite(self.item):
+            return Spread(math.nan, math.nan)
+        if not self.seed > self.rest:
+            return Spread(math.sqrt(self.item), self.item_df)
+        variance = self.item + (self.seed - self.rest) / self.num_seeds
+        noise = self.item**2 / self.item_df + (self.seed / self.num_seeds) ** 2 / self.seed_df
+        noise += (self.rest / self.num_seeds) ** 2 / self.rest_df if self.rest_df else 0.0
+        return Spread(math.sqrt(variance), variance**2 / noise)
+
+
+def parts(values: np.ndarray, clusters: np.ndarray | None = None, strata: np.ndarray | None = None) -> Parts:
+    """The variance of the grand mean of ``values`` (S, N), in parts; ``clusters`` and ``strata`` are (N,) labels.
 
     Raises ValueError on an empty table or a value that is not finite.
     """
     values = _table(values)
-    seeds, items = values.shape
-    item_part, item_df = _item_part(values.mean(axis=0), clusters)
-    if seeds == 1 or not math.isfinite(item_part):
-        return Spread(math.sqrt(item_part) if math.isfinite(item_part) else math.nan, item_df)
-    centred = values - values.mean()
-    rest = centred - centred.mean(axis=0) - centred.mean(axis=1, keepdims=True)
-    ms_seed = items * float((centred.mean(axis=1) ** 2).sum()) / (seeds - 1)
-    ms_rest = float((rest**2).sum()) / ((seeds - 1) * (items - 1))
-    seed_part = (ms_seed - ms_rest) / (items * seeds)
-    if seed_part <= 0:
-        return Spread(math.sqrt(item_part), item_df)
-    variance = item_part + seed_part
-    noise = item_part**2 / item_df
-    noise += (ms_seed / (items * seeds)) ** 2 / (seeds - 1)
-    noise += (ms_rest / (items * seeds)) ** 2 / ((seeds - 1) * (items - 1))
-    return Spread(math.sqrt(variance), variance**2 / noise)
+    num_seeds, num_items = values.shape
+    groups = _groups(strata, num_items)
+    item, item_df = total([_item_part(values[:, g].mean(axis=0), clusters, g) for g in groups])
+    item /= num_items**2
+    if num_seeds == 1:
+        return Parts(1, item, item_df)
+    seed = float(values.mean(axis=1).var(ddof=1))
+    rest, rest_df = total([_rest_part(values[:, g]) for g in groups])
+    return Parts(num_seeds, item, item_df, seed, num_seeds - 1.0, rest / num_items**2, rest_df)
 
 
-def mean_estimate(values: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95) -> Estimate:
+def shared(found: Sequence[Parts]) -> list[Parts]:
+    """The same parts with one seed part and one rest for all tables that have them, and their degrees of freedom added.
+
+    A table whose own seed part is larger than the common one keeps it: it must not borrow the quiet of the others.
+    """
+    able = [p for p in found if p.num_seeds > 1]
+    if len(able) < 2:
+        return list(found)
+    seed_df, rest_df = sum(p.seed_df for p in able), sum(p.rest_df for p in able)
+    seed = sum(p.seed * p.seed_df for p in able) / seed_df
+    rest = sum(p.rest * p.rest_df for p in able) / rest_df if rest_df else math.nan
+    return [
+        p if p.num_seeds == 1 else replace(p, seed=max(seed, p.seed), seed_df=seed_df, rest=rest, rest_df=rest_df)
+        for p in found
+    ]
+
+
+def total(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of independent variances given as (variance, degrees of freedom), with Satterthwaite's for the sum."""
+    variance, noise = sum(v for v, _ in found), sum(v**2 / df if df else math.nan for v, df in found)
+    return variance, variance**2 / noise if noise else sum(df for _, df in found)
+
+
+def spread(values: np.ndarray, clusters: np.ndarray | None = None, strata: np.ndarray | None = None) -> Spread:
+    """Standard error of the grand mean of ``values`` (S, N). Raises ValueError as ``parts`` does."""
+    return parts(values, clusters, strata).spread
+
+
+def mean_estimate(
+    values: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95, is_flips: bool = False
+) -> Estimate:
     """Mean of ``values`` (S, N) with a t interval. One seed: the seed part can't be seen, and ``scope`` says so.
 
-    One item, or items of one cluster: the interval is infinite. Raises ValueError as ``spread`` does.
+    ``is_flips``: the values are differences of 0/1 scores. One item, or items of one cluster: the interval is infinite.
+    Raises ValueError as ``parts`` does.
     """
     values = _table(values)
-    found = spread(values, clusters)
-    mean = float(values.mean())
-    half = half_width(found, 1 - level)
-    scope = "this seed only" if len(values) == 1 else "seeds and items"
-    return Estimate(mean, mean - half, mean + half, found.se, values.shape[1], len(values), level,
-                    "two-way variance components, t" + ("" if clusters is None else ", clustered"), scope)  # fmt: skip
+    num_seeds, num_items = values.shape
+    found, mean = spread(values, clusters), float(values.mean())
+    flips = effective_items(num_items, clusters) if is_flips else None
+    scope = "this seed only" if num_seeds == 1 else "seeds and items"
+    method = "two-way variance components, t" + ("" if clusters is None else ", clustered")
+    low, high = interval(mean, found, 1 - level, flips)
+    return Estimate(mean, low, high, found.se, num_items, num_seeds, level, method, scope)
+
+
+def interval(mean: float, found: Spread, alpha: float, flips: float | None = None) -> tuple[float, float]:
+    """The two-sided t interval at ``1 - alpha``, not narrower than differences of 0/1 scores on ``flips`` items allow."""
+    half = half_width(found, alpha)
+    if flips is None:
+        return mean - half, mean + half
+    return min(mean - half, -reach(-mean, flips, alpha)), max(mean + half, reach(mean, flips, alpha))
 
 
 def half_width(found: Spread, alpha: float) -> float:
     """Half of the two-sided interval at ``1 - alpha``; infinite where there is no standard error."""
     if not math.isfinite(found.se):
         return math.inf
-    return found.se * float(stats.t.isf(alpha / 2, found.df))
+    return found.se * float(special.stdtrit(found.df, 1 - alpha / 2))
 
 
-def rate_estimate(values: np.ndarray, level: float = 0.95) -> Estimate:
-    """Wilson's score interval for a single rate: ``values`` (N,) of zeros and ones (Wilson 1927)."""
-    values = _table(np.asarray(values)[None])[0]
+def rate_estimate(values: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95) -> Estimate:
+    """Mean over the items (N,) of one fixed model; Wilson's interval for zeros and ones without clusters, else t."""
+    values = _table(np.asarray(values, dtype=float)[None])[0]
+    if clusters is not None or not is_binary(values):
+        return replace(mean_estimate(values[None], clusters, level), scope="items")
     n, p = len(values), float(values.mean())
-    z = float(stats.norm.isf((1 - level) / 2))
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, middle - half, middle + half, math.sqrt(p * (1 - p) / n), n, 1, level, "Wilson", "items")
+    low, high = 1 - reach(1 - p, n, 1 - level), reach(p, n, 1 - level)
+    return Estimate(p, low, high, math.sqrt(p * (1 - p) / n), n, 1, level, "Wilson", "items")
 
 
-def _item_part(means: np.ndarray, clusters: np.ndarray | None) -> tuple[float, float]:
-    residual, n = means - means.mean(), len(means)
+def is_binary(values: np.ndarray) -> bool:
+    """Whether all values are 0 or 1."""
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def reach(mean: float, num_items: float, alpha: float) -> float:
+    """The largest t with |t - mean| within z standard errors of a variance t (1 - t) / N; -inf if there is none.
+
+    For a rate it is Wilson's upper limit. For a mean of differences of 0/1 scores it is what can't be excluded above,
+    whatever variance was seen; the limit below is ``-reach(-mean)``.
+    """
+    z = float(special.ndtri(1 - alpha / 2))
+    room = mean * (1 - mean) / num_items + (z / (2 * num_items)) ** 2
+    if room < 0:
+        return -math.inf
+    return (mean + z * z / (2 * num_items) + z * math.sqrt(room)) / (1 + z * z / num_items)
+
+
+def effective_items(num_items: int, clusters: np.ndarray | None = None, strata: np.ndarray | None = None) -> float:
+    """How many single items tell as much: clusters may flip as a whole (Kish 1965), and the smallest of H strata
+    limits what is known of their equally weighted mean.
+    """
+    groups, sizes = _groups(strata, num_items), []
+    for group in groups:
+        count = np.ones(len(group)) if clusters is None else np.unique(clusters[group], return_counts=True)[1]
+        sizes.append(float(count.sum() ** 2 / (count**2).sum()))
+    return len(groups) * min(sizes)
+
+
+def _groups(strata: np.ndarray | None, num_items: int) -> list[np.ndarray]:
+    """The places of each stratum's items."""
+    if strata is None:
+        return [np.arange(num_items)]
+    return [np.flatnonzero(strata == name) for name in np.unique(strata)]
+
+
+def _item_part(means: np.ndarray, clusters: np.ndarray | None, group: np.ndarray) -> tuple[float, float]:
+    """Variance of the sum of one stratum's item means, and its degrees of freedom: clusters - 1."""
+    residual = means - means.mean()
     if clusters is not None:
-        _, which = np.unique(np.asarray(clusters), return_inverse=True)
+        _, which = np.unique(np.asarray(clusters)[group], return_inverse=True)
         residual = np.bincount(which, residual)
     count = len(residual)
     if count < 2:
         return math.nan, math.nan
-    return float((residual**2).sum()) * count / (count - 1) / n**2, float(count - 1)
+    return float((residual**2).sum()) * count / (count - 1), count - 1.0
+
+
+def _rest_part(values: np.ndarray) -> tuple[float, float]:
+    """Variance that neither seed nor item explains, of the sum of one stratum's items under one seed."""
+    num_seeds, count = values.shape
+    if count < 2:
+        return math.nan, 0.0
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    df = (num_seeds - 1.0) * (count - 1.0)
+    return count * float((rest**2).sum()) / df, df
 
 
 def _table(values: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ The only place with a clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.errors import ModelError, StoreError
+from rankscope.errors import ModelError, RunFailed, StoreError
 from rankscope.evaluation.suite import evaluate
 from rankscope.models import adapter as adapters
 from rankscope.models.base import Base, load
@@ -167,7 +167,7 @@ class Runner:
         name = content_key(sorted(k for k, _ in runs))
         label = f"{ref.name}, {what}: {', '.join(dict.fromkeys(s.arm.name for s in specs))}"
         folder, every = self.store.checkpoint_folder(name), self.study.config.training.checkpoint_seconds
-        trained = train(self.base, runs, self._sets[ref], folder, self._ticker(label, "steps"), every)
+        trained = train(self.base, runs, self._sets[ref], folder, ticker(self.progress, label, "steps"), every)
         done = []
         try:
             if len(specs) > 1 and all((t.failed or "").startswith(OUT_OF_MEMORY) for t in trained.trainees):
@@ -213,7 +213,7 @@ class Runner:
         for ref in refs:
             if ref not in self._prepared:
                 self._prepared[ref] = self.study.prepared(ref)
-        tick = self._ticker(f"scoring {label}", "items", sum(len(self._prepared[ref].samples) for ref in refs))
+        tick = ticker(self.progress, f"scoring {label}", "items", sum(len(self._prepared[ref].samples) for ref in refs))
         with weights(self.base) as base:
             for ref in refs:
                 result = evaluate(base, self._prepared[ref], key, task_key(ref), tick)
@@ -237,22 +237,23 @@ class Runner:
         for key in mine - wanted - self.store.wanted_by_others(self.study.key):
             self.store.blobs.remove(key)
 
-    def _ticker(self, label: str, unit: str, total: int = 0):
-        """For training: called with (step, total, loss). For scoring: with the number of items done."""
-        progress, seen = self.progress, [0]
 
-        def tick(step: int, of: int = 0, loss: float | None = None) -> None:
-            if progress is None:
-                return
-            if not seen[0]:
-                progress.start(label, of or total, unit)
-            now = step if of else seen[0] + step
-            progress.advance(label, now - seen[0], **({} if loss is None else {"loss": loss}))
-            seen[0] = now
-            if now == (of or total):
-                progress.finish(label)
+def ticker(progress: Any, label: str, unit: str, total: int = 0) -> Callable[..., None]:
+    """For training: called with (step, total, loss). For scoring: with the number of items done."""
+    seen = [0]
 
-        return tick
+    def tick(step: int, of: int = 0, loss: float | None = None) -> None:
+        if progress is None:
+            return
+        if not seen[0]:
+            progress.start(label, of or total, unit)
+        now = step if of else seen[0] + step
+        progress.advance(label, now - seen[0], **({} if loss is None else {"loss": loss}))
+        seen[0] = now
+        if now == (of or total):
+            progress.finish(label)
+
+    return tick
 
 
 @contextmanager
@@ -282,9 +283,14 @@ def score_model(model: str, refs: list[TaskRef], adapter: str | None, data_dir, 
         adapters.attach(bank, "given", Path(adapter))
     rows = []
     for ref, task in zip(refs, prepared, strict=True):
+        tick = ticker(progress, f"scoring {ref.name}", "items", len(task.samples))
         with bank.use("given" if adapter else None):
-            found = evaluate(base, task, "", "")
-        estimate = mean_estimate(np.array([[s.value for s in found.scores]]))
+            found = evaluate(base, task, "", "", tick)
+        if found.status == "failed":
+            raise RunFailed(f"{ref.name} can't be scored: {found.message}", stage="score")
+        clusters = np.array([s.cluster or s.item for s in found.scores])
+        shared = clusters if any(s.cluster for s in found.scores) else None
+        estimate = mean_estimate(np.array([[s.value for s in found.scores]]), shared)
         above = None if found.chance is None else estimate.low > found.chance
         rows.append({"task": ref.name, "metric": found.metric, "value": estimate.value, "low": estimate.low,
                      "high": estimate.high, "n": len(found.scores), "chance": found.chance, "above_chance": above,

@@ -55,7 +55,8 @@ class Study:
         preflight.check(self, is_offline=True)
 
     def test_task(self, ref: TaskRef) -> TaskRef:
-        return tasks.resolve(ref, self.data_dir, "test")
+        """A task with its form and the key of its test rows."""
+        return tasks.resolve(ref, self.data_dir, tasks.get_task(ref.task).test_split)
 
     def prepared(self, ref: TaskRef) -> tasks.Prepared:
         """The questions of a resolved test task, read once."""

@@ -236,6 +236,8 @@ def _form(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder
 
 def _data_key(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder, split: str | None) -> str:
     named = {name: listed(options[name]) for name in task.files if options.get(name)}
+    if split in named and not ref.shots:
+        named = {split: named[split]}  # the other files hold no row of this split
     if named or task.source is None:
         return content_key([[name, [_user_file_key(path) for path in paths]] for name, paths in named.items()])
     splits = {split} if split else {task.test_split, *(["train"] if task.is_trainable else [])}
