@@ -57,12 +57,13 @@ def test_help_is_quick_and_loads_nothing_heavy():
     assert min(seconds) < 0.5
 
 
-def test_the_command_page_is_the_generated_one():
-    spec = importlib.util.spec_from_file_location("generate_cli", DOCS / "generate_cli.py")
+@pytest.mark.parametrize("page", ["cli", "methods"])
+def test_a_generated_page_is_up_to_date(page):
+    spec = importlib.util.spec_from_file_location(f"generate_{page}", DOCS / f"generate_{page}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    written = (DOCS / "cli.md").read_text(encoding="utf-8")
-    assert written == module.generate(), "run: python docs/generate_cli.py"
+    written = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    assert written == module.generate(), f"run: python docs/generate_{page}.py"
 
 
 def test_the_version_is_shown(capsys):
