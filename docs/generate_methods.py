@@ -1,4 +1,4 @@
-"""Write docs/methods.md from the code's own tables. Run: python docs/generate_methods.py. A test checks that it was run."""
+"""Write docs/methods.md from the code's own tables: python docs/generate_methods.py. A test checks that it was run."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ What every figure means and where its definition comes from. The same table stan
 TRAINING = """\
 | what | how | source |
 |---|---|---|
-| LoRA | W + (alpha / r) B A on every linear layer but the head; A uniform (Kaiming, a = sqrt 5), B zero | 2106.09685 |
+| LoRA | W + (alpha / r) B A on all linear layers but the head; A uniform (Kaiming), B zero | 2106.09685 |
 | rsLoRA | alpha / sqrt(r) instead | 2312.03732 |
 | AdamW | decoupled weight decay, one optimiser per run | 1711.05101 |
 | Full SFT | all weights in float32; products in the base's type | rankscope |
-| Loss | mean negative log-likelihood per completion token of the whole effective batch | rankscope |
-| Learning rate per arm | one-standard-error rule toward the lower rate, on paired validation losses | Breiman et al. 1984 |
-| FLOPs | 6 N a token for full SFT, 4 N + 6 x adapter parameters for LoRA, 2 N for scoring; attention left out | 2001.08361 |
+| Loss | negative log-likelihood per completion token, over the whole effective batch | rankscope |
+| Learning rate per arm | one-standard-error rule to the lower rate, paired validation losses | Breiman et al. 1984 |
+| FLOPs a token | 6 N full SFT, 4 N + 6 x adapter LoRA, 2 N scoring; attention left out | 2001.08361 |
 """
 
 

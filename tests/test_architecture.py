@@ -27,11 +27,10 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **environment})
 
 
-def broken_contracts(source: Path, configuration: Path) -> tuple[set[str], str]:
-    """Names of the contracts that the package under ``source`` breaks, and the whole output."""
+def broken_contracts(folder: Path, source: Path) -> tuple[set[str], str]:
+    """Names of the contracts in ``folder`` that the package under ``source`` breaks, and the whole output."""
     script = "from importlinter.cli import lint_imports_command as main; main()"
-    command = [sys.executable, "-c", script, "--no-cache", "--config", str(configuration)]
-    done = run(command, source, PYTHONPATH=str(source), COLUMNS="200")
+    done = run([sys.executable, "-c", script, "--no-cache"], folder, PYTHONPATH=str(source), COLUMNS="200")
     verdicts = {c["name"]: f"{c['name']} KEPT" in done.stdout for c in CONTRACTS}
     broken = {name for name in verdicts if f"{name} BROKEN" in done.stdout}
     assert broken == {name for name, is_kept in verdicts.items() if not is_kept}, done.stdout + done.stderr
@@ -40,9 +39,10 @@ def broken_contracts(source: Path, configuration: Path) -> tuple[set[str], str]:
 
 @pytest.fixture
 def copy(tmp_path):
-    """The package's modules in a folder of their own, to plant violations in."""
+    """The package's modules and contracts in a folder of their own, to plant violations in."""
     only_modules = shutil.ignore_patterns("__pycache__", "data.*", "*.jsonl", "*.safetensors", "*.json", "assets")
     shutil.copytree(PACKAGE, tmp_path / "rankscope", ignore=only_modules)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
 
@@ -52,7 +52,7 @@ def test_there_are_five_contracts_and_none_has_an_exception():
 
 
 def test_the_code_keeps_every_contract():
-    broken, output = broken_contracts(PACKAGE.parent, ROOT / "pyproject.toml")
+    broken, output = broken_contracts(ROOT, PACKAGE.parent)
     assert not broken, output
 
 
@@ -75,7 +75,7 @@ def test_the_code_keeps_every_contract():
 def test_a_planted_violation_breaks_its_contract_and_no_other(copy, contract, module, line):
     file = copy / "rankscope" / module
     file.write_text((file.read_text(encoding="utf-8") if file.exists() else "") + f"\n\n{line}\n", encoding="utf-8")
-    broken, output = broken_contracts(copy, ROOT / "pyproject.toml")
+    broken, output = broken_contracts(copy, copy)
     assert broken == {contract}, output
 
 
@@ -84,7 +84,7 @@ def test_a_wrong_order_of_layers_is_broken(tmp_path):
     right, wrong = '  "report",\n  "stats | storage",\n', '  "stats | storage",\n  "report",\n'
     assert text.count(right) == 1
     (tmp_path / "pyproject.toml").write_text(text.replace(right, wrong), encoding="utf-8")
-    assert broken_contracts(PACKAGE.parent, tmp_path / "pyproject.toml")[0] == {LAYERS}
+    assert broken_contracts(tmp_path, PACKAGE.parent)[0] == {LAYERS}
 
 
 def test_what_must_be_light_loads_no_torch():

@@ -18,7 +18,7 @@ import torch
 from rankscope.data.batching import Example, budgeted
 from rankscope.errors import RunFailed
 from rankscope.models import adapter
-from rankscope.models.base import Base
+from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.models.lora import AdapterBank
 from rankscope.provenance import environment
 from rankscope.records import Ledger, RunResult, RunSpec
@@ -56,8 +56,13 @@ class Trained:
                   "environment": origin, "notes": tuple(self.notes)}  # fmt: skip
         if trainee.failed:
             return RunResult(status="failed", message=trainee.failed, **common)
-        with self.using(trainee.key):
-            items = validation_losses(self.base, trainee.data.validation, spec.recipe.batch_tokens)
+        try:
+            with self.using(trainee.key):
+                items = validation_losses(self.base, trainee.data.validation, spec.recipe.batch_tokens)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return RunResult(status="failed", message=f"{OUT_OF_MEMORY} in validation", **common)
         if not all(map(math.isfinite, items)):
             return RunResult(status="failed", message="diverged: the validation loss is not finite", **common)
         loss = float(np.mean(items)) if items else None

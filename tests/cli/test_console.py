@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 from rankscope.cli.answer import Asked, jsonable
 from rankscope.cli.console import LiveConsole, PlainConsole, duration, format_table
@@ -68,3 +69,15 @@ def test_the_next_command_repeats_what_makes_the_study():
     asked = Asked("my study.yaml", store="out", overrides=("training.epochs=2",))
     assert asked.next("run") == "rankscope run 'my study.yaml' --store out --set training.epochs=2"
     assert Asked("study.yaml").next("check") == "rankscope check study.yaml"
+
+
+def test_progress_says_how_fast_it_goes_and_how_long_it_takes(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    shown = PlainConsole(stream, every_seconds=5.0)
+    shown.start("train", 100, "steps")
+    shown.advance("train", 20)  # resumed: these were done before
+    clock[0] += 10.0
+    shown.advance("train", 20)
+    assert "train: 40/100 steps  2/s, 30 s left" in stream.getvalue()

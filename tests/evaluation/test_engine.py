@@ -70,14 +70,23 @@ def _model(kind: str):
     from rankscope.models.base import Base
     from rankscope.records import ModelRef
 
-    sizes = {"vocab_size": 481, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-             "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256}  # fmt: skip
+    sizes = {
+        "vocab_size": 481,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+    }
+    mixed = ["sliding_attention", "full_attention"]
     torch.manual_seed(0)
     configs = {
         "mistral": lambda: tf.MistralConfig(**sizes, sliding_window=12),
         "qwen2": lambda: tf.Qwen2Config(**{k: v for k, v in sizes.items() if k != "head_dim"}),
         "qwen3": lambda: tf.Qwen3Config(**sizes),
-        "gemma3": lambda: tf.Gemma3TextConfig(**sizes, sliding_window=12, layer_types=["sliding_attention", "full_attention"]),
+        "gemma3": lambda: tf.Gemma3TextConfig(**sizes, sliding_window=12, layer_types=mixed),
         "granite": lambda: tf.GraniteConfig(**{k: v for k, v in sizes.items() if k != "head_dim"}, logits_scaling=8.0),
     }  # fmt: skip
     model = tf.AutoModelForCausalLM.from_config(configs[kind]()).eval()

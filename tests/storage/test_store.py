@@ -34,7 +34,7 @@ def test_round_trip(tmp_path):
     with Store.open(tmp_path, write=False) as store:
         assert store.run("k1") == RUN and store.eval("k1", "t1") == EVAL
         assert store.run("k2") is None and store.eval("k1", "t2") is None
-        assert store.eval_status("k1", "t1") == "done" and store.eval_status("k1", "t2") is None
+        assert store.eval_outcome("k1", "t1") == ("done", "") and store.eval_outcome("k1", "t2") is None
 
 
 def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path):

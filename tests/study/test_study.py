@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from rankscope.errors import InputError
 from rankscope.storage.store import Store
 from rankscope.study import runner
 from rankscope.study.plan import base_spec, run_key
 from rankscope.study.study import Study
+from rankscope.training.loop import Loop
 
 
 @pytest.fixture
@@ -143,6 +145,25 @@ def test_a_stored_adapter_is_saved_as_peft_reads_it(small, store, tmp_path, base
         result.adapter("full", seed=0)
     with pytest.raises(InputError, match="no run"):
         result.adapter("lora-r4", seed=7)
+
+
+def test_a_cohort_that_does_not_fit_is_halved_and_rows_without_memory_are_tried_again(small, tmp_path, monkeypatch):
+    small["training"] |= {"max_steps": 2, "seeds": [0]}
+    real, room = Loop._nll, [1]
+
+    def tight(self, live, rows):
+        if len(live) > room[0]:
+            raise torch.OutOfMemoryError("planted")
+        return real(self, live, rows)
+
+    monkeypatch.setattr(Loop, "_nll", tight)
+    assert Study.load(small).run(tmp_path / "one").is_complete and not Study.load(small).result(tmp_path / "one").failed
+    room[0] = 0
+    failed = Study.load(small).run(tmp_path / "none").failed
+    assert len(failed) == 5 and all(message.startswith("out of memory at step 1") for _, message in failed)
+    room[0] = 1
+    again = Study.load(small).run(tmp_path / "none")
+    assert again.is_complete and not again.failed
 
 
 def test_the_base_is_scored_once(small, store):

@@ -42,11 +42,12 @@ class PlainConsole:
 
     def advance(self, name: str, n: int = 1, **info: Any) -> None:
         work = self._work.setdefault(name, _Work(0, ""))
+        work.first = work.first or n
         work.done += n
         now = time.monotonic()
         if now - work.said >= self._every:
             work.said = now
-            self._print(f"  {name}: {work}{_info(info)}")
+            self._print(f"  {name}: {work}{_info(info)}{work.pace()}")
 
     def finish(self, name: str) -> None:
         work = self._work.pop(name, None)
@@ -69,7 +70,19 @@ class LiveConsole:
 
     def __init__(self, stream: TextIO | None = None):
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        class _Rate(ProgressColumn):
+            def render(self, task: Any) -> Text:
+                return Text(f"{task.speed:.3g}/s" if task.speed else "")
 
         # Names hold brackets, which rich would read as markup.
         plain = {"markup": False}
@@ -78,6 +91,7 @@ class LiveConsole:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}{task.fields[info]}", **plain),
+            _Rate(),
             TimeRemainingColumn(),
             console=Console(file=stream or sys.stderr, highlight=False, markup=False),
             transient=True,
@@ -118,11 +132,21 @@ class _Work:
 
     def __init__(self, total: int, unit: str):
         self.total, self.unit, self.done = total, unit, 0
+        self.first = 0  # what the first report brings was done before the clock started: a resumed run's steps
         self.began = self.said = time.monotonic()
 
     def __str__(self) -> str:
         of = f"/{self.total}" if self.total else ""
         return f"{self.done}{of} {self.unit}".rstrip()
+
+    def pace(self) -> str:
+        """Rate so far and the time that the rest takes at it."""
+        seconds = time.monotonic() - self.began
+        if seconds <= 0 or self.done <= self.first:
+            return ""
+        rate = (self.done - self.first) / seconds
+        left = f", {duration((self.total - self.done) / rate)} left" if self.total > self.done else ""
+        return f"  {rate:.3g}/s{left}"
 
 
 def open_console(is_quiet: bool = False) -> PlainConsole | LiveConsole | None:

@@ -70,7 +70,7 @@ def loglikelihoods(
 def sharing(base: Base) -> bool:
     """Whether choices can lie behind one copy of their prompt; found out once per model by scoring a few tokens.
 
-    Raises ModelError if even one plain row gives other logits than the model itself: such a model would be scored wrong.
+    Raises ModelError if even one plain row gives other logits than the model itself: its scores would be wrong.
     """
     if base.can_share is None:
         last = min(24, base.model.config.get_text_config().vocab_size - 1)

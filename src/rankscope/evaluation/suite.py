@@ -7,7 +7,7 @@ import time
 from rankscope.data.batching import fit_prompt
 from rankscope.errors import RunFailed
 from rankscope.evaluation.engine import Request, Tick, generate, loglikelihoods
-from rankscope.models.base import Base
+from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.records import EvalResult, Ledger
 from rankscope.tasks.scoring import Response
 from rankscope.tasks.task import Prepared
@@ -18,7 +18,17 @@ MAX_TEXT = 768  # tokens of a neutral text that are scored, as in PEFT's publish
 def evaluate(base: Base, task: Prepared, run_key: str, task_key: str, tick: Tick | None = None) -> EvalResult:
     """Score every sample. A response that can't be judged makes the evaluation a failed row with the reason."""
     began = time.monotonic()
-    responses, tokens, cut = _generated(base, task, tick) if task.kind == "generate" else _weighed(base, task, tick)
+    respond = _generated if task.kind == "generate" else _weighed
+    try:
+        responses, tokens, cut = respond(base, task, tick)
+    except (RuntimeError, MemoryError) as error:
+        # Smaller batches for one arm alone would score it in another way than the rest: a failed row is the honest end.
+        if not is_out_of_memory(error):
+            raise
+        ledger = Ledger(seconds=time.monotonic() - began)
+        return EvalResult(
+            run_key, task_key, "failed", f"{OUT_OF_MEMORY} in scoring", task.metric, task.chance, (), ledger
+        )
     ledger = Ledger(seconds=time.monotonic() - began, tokens=tokens, flops=2.0 * base.num_params * tokens)
     try:
         scores = tuple(task.scorer(s, r) for s, r in zip(task.samples, responses, strict=True))

@@ -30,6 +30,7 @@ from rankscope.models.locate import place, resolve
 from rankscope.records import ModelRef
 
 _LOGITS = 32_000_000  # float32 logits held at once: 128 MB
+OUT_OF_MEMORY = "out of memory"  # how the message of everything that failed for this reason starts
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -159,6 +160,11 @@ class Base:
     def products(self) -> contextlib.AbstractContextManager:
         """Inside, matrix products are computed in ``autocast`` where that is set."""
         return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """GPUs have an error of their own; on the CPU torch raises a plain RuntimeError and says it in words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
 def pick_device(name: str = "auto") -> torch.device:

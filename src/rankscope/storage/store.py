@@ -118,11 +118,14 @@ class Store:
                                 " :cluster, :response)"),
                            [{**where, "position": i, **plain(s)} for i, s in enumerate(result.scores)])  # fmt: skip
 
-    def eval_status(self, run_key: str, task_key: str) -> str | None:
+    def eval_outcome(self, run_key: str, task_key: str) -> tuple[str, str] | None:
+        """Status and message of one evaluation, without its scores."""
         with self._reading() as db:
-            row = db.execute(text("SELECT status FROM evals WHERE run_key = :r AND task_key = :t"),
-                             {"r": run_key, "t": task_key}).first()  # fmt: skip
-        return row[0] if row else None
+            where = {"r": run_key, "t": task_key}
+            row = db.execute(
+                text("SELECT status, message FROM evals WHERE run_key = :r AND task_key = :t"), where
+            ).first()
+        return (row[0], row[1]) if row else None
 
     def eval_ledgers(self, run_key: str) -> dict[str, Ledger]:
         """What scoring one run has cost so far, by task key; failed evaluations included."""

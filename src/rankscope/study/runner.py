@@ -17,7 +17,7 @@ import numpy as np
 from rankscope.errors import ModelError, RunFailed, StoreError
 from rankscope.evaluation.suite import evaluate
 from rankscope.models import adapter as adapters
-from rankscope.models.base import Base, load
+from rankscope.models.base import OUT_OF_MEMORY, Base, load
 from rankscope.models.locate import check_safetensors
 from rankscope.models.lora import AdapterBank
 from rankscope.provenance import content_key, environment
@@ -28,7 +28,6 @@ from rankscope.study.plan import base_spec, cohorts, run_key, task_key
 from rankscope.study.rates import arm_rates
 from rankscope.tasks import task as tasks
 from rankscope.training.cohort import encode_train_set
-from rankscope.training.loop import OUT_OF_MEMORY
 from rankscope.worker import train, where
 
 
@@ -146,10 +145,12 @@ class Runner:
         found = self._find([run_key(spec)]).get(run_key(spec))
         if found is None or found.status != "done":
             return found is not None
-        return all(self.store.eval_status(run_key(spec), self._key(e)) is not None for e, _ in evaluations)
+        return all(self._is_evaluated(run_key(spec), self.study.test_task(e)) for e, _ in evaluations)
 
-    def _key(self, ref: TaskRef) -> str:
-        return task_key(self.study.test_task(ref))
+    def _is_evaluated(self, key: str, ref: TaskRef) -> bool:
+        """Whether there is a row; one that says out of memory counts only if this very command made it."""
+        found = self.store.eval_outcome(key, task_key(ref))
+        return found is not None and (key + task_key(ref) in self._tried or not found[1].startswith(OUT_OF_MEMORY))
 
     def _train(self, specs: list[RunSpec], missing: set[RunSpec], ref: TaskRef, what: str) -> None:
         """Train what is missing of ``specs``, in the cohorts that ``specs`` as a whole is cut into."""
@@ -169,9 +170,11 @@ class Runner:
         folder, every = self.store.checkpoint_folder(name), self.study.config.training.checkpoint_seconds
         trained = train(self.base, runs, self._sets[ref], folder, ticker(self.progress, label, "steps"), every)
         done = []
+        if len(specs) > 1 and all((t.failed or "").startswith(OUT_OF_MEMORY) for t in trained.trainees):
+            trained.close()
+            self.store.drop_checkpoint(name)
+            return self._halves(specs, ref, what)
         try:
-            if len(specs) > 1 and all((t.failed or "").startswith(OUT_OF_MEMORY) for t in trained.trainees):
-                return self._halves(specs, ref, what)
             for trainee in trained.trainees:
                 result = trained.result(trainee)
                 if result.status == "done":
@@ -207,7 +210,7 @@ class Runner:
     def _evaluate(self, key: str, label: str, evaluations, weights) -> None:
         """Score the base under ``weights`` on every task that has no score yet."""
         refs = [self.study.test_task(ref) for ref, _ in evaluations]
-        refs = [ref for ref in refs if self.store.eval_status(key, task_key(ref)) is None]
+        refs = [ref for ref in refs if not self._is_evaluated(key, ref)]
         if not refs:
             return
         for ref in refs:
@@ -218,6 +221,7 @@ class Runner:
             for ref in refs:
                 result = evaluate(base, self._prepared[ref], key, task_key(ref), tick)
                 self.store.put_eval(result, ref, task_key(ref))
+                self._tried.add(key + task_key(ref))
 
     def _tidy(self, raw: TaskRef) -> None:
         """Drop the weights that ``keep`` doesn't name, once all runs of a train task are scored."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from rankscope.data.batching import Example
 from rankscope.errors import RunFailed
-from rankscope.models.base import Base
+from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.models.lora import AdapterBank, Draw
 from rankscope.records import CurvePoint
 from rankscope.training import checkpoint
@@ -32,7 +32,6 @@ from rankscope.training.cohort import Trainee
 from rankscope.training.optim import learning_rate, load_state, state_tensors
 
 Tick = Callable[[int, int, float], None]
-OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass
@@ -235,11 +234,6 @@ class _Checkpointing:
 def _either(model, name: str):
     """transformers renamed gradient_checkpointing_* to activation_checkpointing_* within version 5."""
     return getattr(model, f"activation_{name}", None) or getattr(model, f"gradient_{name}")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """GPUs have an error of their own; on the CPU torch raises a plain RuntimeError and says it in words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
 
 
 def used_bytes(device: torch.device) -> int:
