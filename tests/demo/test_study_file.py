@@ -20,3 +20,10 @@ def test_the_tuning_study_differs_in_rates_and_seeds_alone():
     assert {k: v for k, v in demo["training"].items() if k != "seeds"} == {
         k: v for k, v in tuning["training"].items() if k != "seeds"
     }
+
+
+def test_the_preset_rates_are_on_the_tuning_grids():
+    demo, tuning = (yaml.safe_load((ROOT / "studies" / f"{n}.yaml").read_text()) for n in ("demo", "demo_tuning"))
+    for kind in ("lora", "full"):
+        (preset,), (grid,) = ([arm[kind]["lr"] for arm in study["arms"] if kind in arm] for study in (demo, tuning))
+        assert preset in grid
