@@ -23,7 +23,7 @@ ARMS = (
     Arm("full", "full", lr=(1e-4,)),
 )
 BASE = {"qa-a": 0.40, "qa-b": 0.50, "trivia": 0.62, "recall": 0.55, "letters": 0.24}
-GAIN = {"lora-r1": 0.03, "lora-r4": 0.14, "lora-r16": 0.15, "full": 0.15}
+GAIN = {"lora-r1": 0.03, "lora-r4": 0.148, "lora-r16": 0.15, "full": 0.15}
 LOSS = {"lora-r1": 0.0, "lora-r4": 0.0, "lora-r16": 0.04, "full": 0.16}
 CHANCE = {"qa-a": 0.2, "qa-b": 0.25, "trivia": 0.25, "recall": 0.3, "letters": 0.25}
 EVALUATIONS = {

@@ -74,6 +74,35 @@ def test_without_full_nothing_is_called_enough():
     assert "rank 4 learned; there is no full SFT to say whether that is enough" in lead
 
 
+@pytest.mark.parametrize(
+    ("gain", "against_full", "said"),
+    [
+        (
+            "undecided",
+            "equivalent",
+            "rank 1 did not fall behind full SFT beyond 2.0 points, but no gain of its own is shown",
+        ),
+        (
+            "undecided",
+            "better",
+            "rank 1 did not fall behind full SFT beyond 2.0 points, but no gain of its own is shown",
+        ),
+        ("better", "worse", "rank 1 learned less than full SFT"),
+        ("better", None, "rank 1 has not been compared with full SFT"),
+    ],
+)
+def test_only_ranks_shown_to_be_worse_are_said_to_have_learned_less(gain, against_full, said):
+    lead = judge(block([row("r1", "lora", 1, gain), FULL], [("r1", against_full)] if against_full else [])).lead
+    assert lead == f"Trained on qa: {said}."
+
+
+def test_ranks_of_several_fates_each_get_their_clause():
+    rows = [row("r1", "lora", 1, "undecided"), row("r2", "lora", 2, "better"), row("r4", "lora", 4, "better"), FULL]
+    lead = judge(block(rows, [("r1", "equivalent"), ("r2", "worse"), ("r4", "undecided")])).lead
+    assert "no rank is shown to learn as much as full SFT; rank 4 can't be ruled out either" in lead
+    assert "rank 1 did not fall behind" in lead and "rank 2 learned less than full SFT" in lead
+
+
 def test_one_seed_is_said_in_the_lead():
     rows = [row("r4", "lora", 4, "better", seeds=1), row("full", "full", None, "better", seeds=1)]
     assert judge(block(rows, [("r4", "equivalent")])).lead.endswith("All of it speaks for this seed only.")
@@ -86,9 +115,19 @@ def test_alarms_failures_format_and_chance_are_points_of_the_verdict():
     base = [BaseRow("m", "qa", ("in_domain",), "accuracy", lift, 0.2, True, (FewShot("qa@5shot", 5, lift, lift),)),
             BaseRow("m", "letters", ("retention",), "accuracy", lift, 0.25, False)]  # fmt: skip
     rows = [replace(row("r4", "lora", 4, "better"), num_failed=1), FULL]
-    drop = effect("full", "base", -0.2, "worse", task="maths", role="cross_domain", mark="negative", is_alarm=True)
-    points = dict(judge(block(rows, [("r4", "equivalent")], base, (drop,))).points)
-    assert points["Alarm"] == "Shown drops beyond 10 points: full −20.0 points on maths."
+    more = {"role": "cross_domain", "mark": "negative", "is_large": True}
+    drops = [
+        effect("full", "base", -0.2, "worse", task="maths", is_alarm=True, **more),
+        effect("full", "base", -0.11, "worse", task="law", **more),
+    ]
+    points = dict(judge(block(rows, [("r4", "equivalent")], base, drops)).points)
+    assert points["Alarm"] == (
+        "Shown drops beyond 10 points: full −20.0 [−22.0, −18.0] on maths (simultaneous intervals)."
+    )
+    assert points["Large drop"] == (
+        "Shown drops, estimated beyond 10 points: full −11.0 [−13.0, −9.0] on law (simultaneous intervals)."
+    )
+    assert points["Learned"].startswith("r4 +10.0 [+8.0, +12.0], full +10.0 [+8.0, +12.0] (points on qa, against")
     assert points["Missing"] == "r4: 1 run failed and is in no mean."
     assert "part of the gain may be format" in points["Format"]
     assert "letters, which is left out" in points["At chance"]

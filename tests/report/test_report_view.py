@@ -7,13 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rankscope.records import EvalResult, Ledger, RunResult, Score
 from rankscope.report import render
 from rankscope.report.evidence import Panel
+from rankscope.report.page import sections
 from rankscope.report.pooling import pool
+from rankscope.report.rows import Measured
 from rankscope.report.view import build
-from rankscope.stats.estimate import mean_estimate
+from rankscope.stats.estimate import flips, mean_estimate, parts, shared
+from report.conftest import evaluation, nats
 
 
 def means(evidence, train, arm, task):
@@ -63,6 +67,20 @@ def test_pooling_gives_the_mean_of_means_and_the_variance_within_tasks():
     pooled = mean_estimate(pool(panels).values)
     assert pooled.value == pytest.approx((small.mean() + large.mean()) / 2)
     assert pooled.se == pytest.approx(np.sqrt(small.var() / 50 + large.var() / 400) / 2, rel=0.02)
+
+
+def test_a_pool_of_a_large_and_a_small_task_has_the_small_ones_degrees_of_freedom():
+    rng = np.random.default_rng(1)
+    tables = {"a": rng.normal(0, 1, (1, 2000)), "b": rng.normal(0, 1, (1, 15))}
+    panels = {
+        t: Panel(v, tuple(map(str, range(v.shape[1]))), (0,), None, "accuracy", changed=flips(v))
+        for t, v in tables.items()
+    }
+    found = pool(panels)
+    spread = parts(found.values, strata=found.strata).spread
+    assert 14 <= spread.df < 14.5
+    assert spread.se == pytest.approx(np.sqrt(tables["a"].var(ddof=1) / 2000 + tables["b"].var(ddof=1) / 15) / 2)
+    assert found.changed.items == 30
 
 
 def test_family_holds_every_arm_against_base_pooled_retention_and_lora_against_full(view):
@@ -140,11 +158,158 @@ def test_curves_are_averaged_into_few_points_that_end_at_the_last_step(view):
 
 
 def test_tuning_share_counts_the_trials_that_lost(evidence, view):
-    training, tuning, evaluation, total = view.costs
+    *parts, total = view.costs
+    tuning = parts[1]
     assert tuning.num_runs == 8
-    assert total.seconds == pytest.approx(training.seconds + tuning.seconds + evaluation.seconds)
+    assert total.seconds.value == pytest.approx(sum(p.seconds.value for p in parts))
     by_hand = sum(r[2].ledger.seconds for r in evidence.runs if r[3] == "trial")
-    assert tuning.share == pytest.approx(by_hand / total.seconds)
+    assert tuning.share == pytest.approx(by_hand / total.seconds.value)
+
+
+def test_costs_that_were_not_measured_are_in_no_sum_and_are_told(evidence, view):
+    training, tuning, evaluation, total = view.costs
+    num_evals, failed = len(evidence.evals), 1
+    assert training.flops == Measured(
+        1e15 * (training.num_runs - failed), 0
+    )  # a run that failed before its first token
+    assert evaluation.flops == Measured(None, num_evals)
+    assert total.flops == Measured(training.flops.value + tuning.flops.value, num_evals)
+    cells = {row[0].text: row for row in next(s for s in sections(view) if s.id == "cost").tables[0].rows}
+    assert cells["Evaluation"][5].text == "–"
+    assert (cells["Total"][5].text, cells["Total"][5].note) == ("at least 3.10e+16", f"{num_evals} pieces not measured")
+    bare = replace(evidence, runs=tuple((s, k, replace(r, ledger=Ledger()), x) for s, k, r, x in evidence.runs))
+    rows = next(s for s in sections(build(bare)) if s.id == "cost").tables[0].rows
+    assert [cell.text for cell in rows[0][2:]] == ["–"] * 4
+
+
+def test_failed_evaluation_that_cost_something_is_in_the_sum(evidence):
+    key = ("qa-a-full-0.0001-1", "trivia")
+    broken = EvalResult(key[0], "key-trivia", "failed", "no answer", ledger=Ledger(seconds=50.0, tokens=7, flops=1e9))
+    before, after = (build(e).costs[2] for e in (evidence, replace(evidence, evals={**evidence.evals, key: broken})))
+    assert after.seconds.value == pytest.approx(before.seconds.value + 47)
+    assert after.flops == Measured(1e9, len(evidence.evals) - 1)
+
+
+def test_runs_trained_side_by_side_say_so_beside_their_time(evidence):
+    runs = tuple((s, k, replace(r, environment={"packing": ["a", "b", "c"] if s.arm.kind == "lora" else [k]}), role)
+                 for s, k, r, role in evidence.runs)  # fmt: skip
+    view = build(replace(evidence, runs=runs))
+    assert headline(view, "qa-a", "lora-r4").side_by_side == (3,)
+    table = next(s for s in sections(view) if s.id == "headline").tables[0]
+    place = table.columns.index("Time a run (its share)")
+    assert [row[place].note for row in table.rows] == ["3 side by side"] * 3 + [""]
+
+
+def test_origin_is_that_of_the_runs_and_not_of_the_process_that_draws_the_page(evidence):
+    def of(spec, key):
+        versions = {"torch": "2.8" if spec.train is None else "2.9", "peft": None}
+        return {"versions": versions, "python": "3.12", "device": "cpu", "dtype": "float32", "threads": 1,
+                "packing": [key, "another-key"]}  # fmt: skip
+
+    runs = tuple((s, k, replace(r, environment=of(s, k)), role) for s, k, r, role in evidence.runs)
+    runs = (*runs[:-1], (*runs[-1][:2], replace(runs[-1][2], environment={}), runs[-1][3]))
+    view = build(replace(evidence, runs=runs, environment={"versions": {"numpy": "9.9", "peft": None}, "threads": 77}))
+    facts = {f.name: f.value for f in view.provenance}
+    assert facts["Made on (the base)"] == "cpu, float32, 1 thread, Python 3.12, torch 2.8, peft not installed"
+    assert "torch 2.9" in facts[f"Made on ({len(runs) - 2} runs)"]
+    assert facts["Made on (1 run)"] == "not recorded"
+    assert facts["Rendered with"] == "numpy 9.9"
+    assert "77" not in str(facts) and "another-key" not in str(facts)
+
+
+def test_arms_of_one_block_share_their_seed_part(evidence, view):
+    arms = ("lora-r1", "lora-r4", "lora-r16", "full")
+    lr = {"full": "0.0001"}
+    base = np.array([s.value for s in evidence.evals["base-key", "neutral_text"].scores])
+    tables = [
+        base - [[s.value for s in evidence.evals[f"qa-a-{a}-{lr.get(a, '0.001')}-{n}", "neutral_text"].scores]
+                for n in range(3)]
+        for a in arms
+    ]  # fmt: skip
+    effects = {e.contrast.arm: e for e in view.effects if (e.train, e.task) == ("qa-a", "neutral_text")}
+    for arm, found in zip(arms, shared([parts(t) for t in tables]), strict=True):
+        assert effects[arm].contrast.estimate.se == pytest.approx(found.spread.se)
+    scores = {s.arm: s for s in view.scores if (s.train, s.task) == ("qa-a", "neutral_text")}
+    for arm, found in zip(arms, shared([parts(t - base) for t in tables]), strict=True):
+        assert scores[arm].estimate.se == pytest.approx(found.spread.se)
+
+
+def test_sixty_items_without_a_flip_are_not_shown_retained_and_six_hundred_are(evidence):
+    def kept(count):
+        evals = {k: replace(e, scores=e.scores[:count]) for k, e in evidence.evals.items()}
+        for (key, task), found in evals.items():
+            if task in ("trivia", "recall"):
+                evals[key, task] = replace(found, scores=evals["base-key", task].scores)
+        view = build(replace(evidence, evals=evals))
+        words = {e.contrast.verdict for e in view.effects if e.task in ("trivia", "recall")}
+        return headline(view, "qa-a", "lora-r4").kept, words
+
+    assert kept(60) == ("not shown", {"undecided"})
+    assert kept(600) == ("shown", {"equivalent"})
+
+
+def with_nats(evidence, rise, tasks=None):
+    """The evidence with neutral text shifted by ``rise`` for every arm, and only those retention tasks."""
+    evals = {(k, t): e if t != "neutral_text" or k == "base-key" else evaluation(k, t, nats(rise, 0), "cross_entropy")
+             for (k, t), e in evidence.evals.items()}  # fmt: skip
+    declared = {
+        train: tuple((t, role) for t, role in pairs if role != "retention" or tasks is None or t in tasks)
+        for train, pairs in evidence.evaluations.items()
+    }
+    return build(replace(evidence, evals=evals, evaluations=declared))
+
+
+def test_cross_entropy_shown_to_rise_forbids_shown_retained(evidence):
+    quiet, loud = (headline(with_nats(evidence, rise), "qa-a", "lora-r4") for rise in (0.0, 0.3))
+    assert (quiet.kept, quiet.kept_reason[:12]) == ("shown", "loss at most")
+    assert loud.kept == "not shown"
+    assert loud.kept_reason.startswith("CE on neutral_text rose by at least 0.29")
+    lost = headline(with_nats(evidence, 0.3), "qa-a", "full")
+    assert lost.kept == "lost" and "worse on trivia" in lost.kept_reason and "CE on neutral_text" in lost.kept_reason
+
+
+@pytest.mark.parametrize(("rise", "word"), [(0.3, "lost"), (0.0, "shown")])
+def test_where_only_cross_entropy_is_measured_it_decides(evidence, rise, word):
+    view = with_nats(evidence, rise, ("neutral_text",))
+    row = headline(view, "qa-a", "lora-r4")
+    assert row.kept == word and row.kept_reason.startswith("CE")
+    assert "retention has not been measured" not in view.verdict
+
+
+def test_a_drop_estimated_beyond_ten_points_is_an_alarm_only_if_the_whole_interval_is(evidence):
+    def rescored(count, share):
+        """Full SFT trained on qa-a loses ``share`` of the items of qa-b."""
+        before = np.array([s.value for s in evidence.evals["base-key", "qa-b"].scores])[:count]
+        after = before.copy()
+        after[np.flatnonzero(before)[: round(share * count)]] = 0
+        changed = {("base-key", "qa-b"): before} | {(f"qa-a-full-0.0001-{n}", "qa-b"): after for n in range(3)}
+        evals = {**evidence.evals, **{(k, t): evaluation(k, t, v) for (k, t), v in changed.items()}}
+        effects = build(replace(evidence, evals=evals)).effects
+        return next(e for e in effects if (e.train, e.contrast.arm, e.task) == ("qa-a", "full", "qa-b"))
+
+    clear, unclear = rescored(600, 0.2), rescored(600, 0.12)
+    assert (clear.mark, clear.is_large, clear.is_alarm) == ("negative", True, True)
+    assert (unclear.mark, unclear.is_large, unclear.is_alarm) == ("negative", True, False)
+    assert unclear.contrast.estimate.value < -0.10 < unclear.contrast.high
+
+
+def test_the_base_gets_wilsons_interval_for_right_or_wrong_answers(evidence, view):
+    row = next(b for b in view.base if b.task == "trivia")
+    right = sum(s.value for s in evidence.evals["base-key", "trivia"].scores)
+    exact = stats.binomtest(int(right), 600).proportion_ci(method="wilson")
+    assert (row.estimate.low, row.estimate.high) == pytest.approx((exact.low, exact.high))
+    assert next(b for b in view.base if b.task == "neutral_text").estimate.method.startswith("two-way")
+
+
+def test_one_seed_of_right_or_wrong_answers_has_mcnemars_p_beside_it(evidence, view):
+    runs = tuple(r for r in evidence.runs if r[0].seed == 0)
+    single = build(replace(evidence, runs=runs, seeds=(0,)))
+    effect = next(e for e in single.effects if (e.train, e.contrast.arm, e.task) == ("qa-a", "full", "trivia"))
+    flipped = next(f for f in single.flips if (f.train, f.arm, f.task) == ("qa-a", "full", "trivia"))
+    assert effect.exact_p == pytest.approx(stats.binomtest(flipped.won, flipped.won + flipped.lost).pvalue)
+    assert {e.exact_p for e in single.effects if e.metric == "cross_entropy" or "pooled" in e.task} == {None}
+    assert {e.exact_p for e in view.effects} == {None}
+    assert "McNemar < 0.001" in render(single, "html").replace("&lt;", "<")
 
 
 def test_unfinished_study_says_what_is_missing_and_shows_no_zero(unfinished):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from rankscope.stats.contrast import Pair, contrasts, mcnemar
+from rankscope.stats.estimate import flips, mean_estimate, spread
 
 
 def _family(rng, members=8, items=150, seeds=3, means=0.0, shared=0.2):
     common = shared * rng.standard_normal(items)
     means = np.broadcast_to(means, members)
     noise = [0.2 * rng.standard_normal((seeds, items)) for _ in means]
-    return [Pair(f"a{i}", "base", "t", m + common + x) for i, (m, x) in enumerate(zip(means, noise, strict=True))]
+    return [
+        Pair(f"a{i}", "base", "t", m + common + x, group=str(i))
+        for i, (m, x) in enumerate(zip(means, noise, strict=True))
+    ]
 
 
 def test_all_intervals_of_a_family_hold_together():
@@ -69,10 +75,89 @@ def test_the_detectable_effect_is_detected_eight_times_in_ten():
     assert 0.72 <= hits / 400 <= 0.88
 
 
+@pytest.mark.parametrize(
+    ("seeds", "items", "item_sd", "seed_sd"),
+    [(2, 200, 0.1, 0.02), (2, 1000, 0.1, 0.02), (2, 200, 0.3, 0.0), (3, 200, 0.3, 0.02), (3, 200, 0.1, 0.0)],
+)
+def test_a_family_of_few_seeds_holds_together_because_its_arms_share_what_seeds_do(seeds, items, item_sd, seed_sd):
+    """Five arms on three tasks, nothing true in any: with each arm's own two seeds, half of all families err."""
+    rng, missed, covered = np.random.default_rng(1), 0, []
+    for _ in range(250):
+        family = []
+        for task, arm in itertools.product("abc", range(5)):
+            table = item_sd * rng.standard_normal(items) + seed_sd * rng.standard_normal((seeds, 1))
+            family.append(Pair(f"a{arm}", "base", task, table + 0.3 * rng.standard_normal((seeds, items))))
+        found = contrasts(family)
+        missed += any(c.verdict in ("better", "worse") or c.low > 0 or c.high < 0 for c in found)
+        covered.append([c.estimate.low <= 0 <= c.estimate.high for c in found])
+    assert missed / 250 <= 0.08
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_arms_of_one_group_share_their_seed_part_and_others_do_not():
+    rng = np.random.default_rng(13)
+    tables = [0.05 * rng.standard_normal((2, 1)) + 0.1 * rng.standard_normal((2, 300)) for _ in range(5)]
+    quiet = min(tables, key=lambda t: abs(t[0].mean() - t[1].mean()))
+
+    def error(groups):
+        family = [Pair(str(i), "base", "t", t, group=g) for i, (t, g) in enumerate(zip(tables, groups, strict=True))]
+        return next(c.estimate.se for c, t in zip(contrasts(family), tables, strict=True) if t is quiet)
+
+    assert error("abcde") == pytest.approx(spread(quiet).se)
+    assert error("aaaaa") > 2 * error("abcde")
+    (alone,) = contrasts([Pair("a", "base", "t", quiet)])
+    assert (alone.estimate.low, alone.estimate.high) == pytest.approx(
+        (mean_estimate(quiet).low, mean_estimate(quiet).high)
+    )
+
+
+def test_an_arm_that_lacks_a_seed_or_has_one_only_does_not_break_its_group():
+    rng = np.random.default_rng(14)
+    family = [Pair(str(s), "base", "t", 0.05 * rng.standard_normal((s, 1)) + 0.1 * rng.standard_normal((s, 300)))
+              for s in (3, 3, 2, 1)]  # fmt: skip
+    *_, two, one = (c.estimate for c in contrasts(family))
+    assert (one.scope, one.se) == ("this seed only", pytest.approx(spread(family[3].difference).se))
+    assert two.se > 3 * mean_estimate(family[2].difference).se  # its two seeds happen to agree
+
+
+@pytest.mark.parametrize(("items", "word"), [(60, "undecided"), (2000, "equivalent")])
+def test_no_flip_among_few_items_is_no_evidence_of_no_change(items, word):
+    table = np.zeros((3, items))
+    (found,) = contrasts([Pair("a", "base", "t", table, changed=flips(table))], margin=0.02)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / items)) and found.low == -found.high
+    assert found.verdict == word and found.p_value == 1.0
+    assert found.detectable > found.high
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.03])
+def test_a_small_loss_among_sixty_items_is_covered_and_never_called_equivalent(loss):
+    rng, hits, words = np.random.default_rng(15), 0, set()
+    for _ in range(800):
+        change = -(rng.random((1, 60)) < loss).astype(float)
+        (found,) = contrasts([Pair("a", "base", "t", change, changed=flips(change))], margin=0.02)
+        hits += found.estimate.low <= -loss <= found.estimate.high
+        words.add(found.verdict)
+    assert hits / 800 >= 0.94 and "equivalent" not in words
+
+
+def test_many_flips_leave_the_interval_as_it_is():
+    change = np.random.default_rng(16).choice([-1.0, 0.0, 1.0], (3, 800), p=[0.1, 0.8, 0.1])
+    wide, plain = (contrasts([Pair("a", "base", "t", change, changed=f)])[0] for f in (flips(change), None))
+    assert (wide.low, wide.high) == (plain.low, plain.high)
+
+
+def test_clusters_that_may_flip_as_a_whole_count_once():
+    clusters = np.repeat(np.arange(40), 50)
+    many, few = np.zeros((1, 2000)), np.zeros((1, 40))
+    (found,) = contrasts([Pair("a", "base", "t", many, clusters=clusters, changed=flips(many, clusters))])
+    (few,) = contrasts([Pair("a", "base", "t", few, changed=flips(few))])
+    assert (found.high, found.verdict) == (pytest.approx(few.high), "undecided")
+
+
 def test_mcnemar_is_the_binomial_test_of_the_items_that_changed():
-    before, after = np.array([1, 1, 1, 0, 0, 1.0]), np.array([0, 0, 0, 1, 0, 1.0])
-    assert mcnemar(before, after) == pytest.approx(stats.binomtest(1, 4, 0.5).pvalue)
-    assert mcnemar(before, before) == 1.0
+    change = np.array([-1, -1, -1, 1, 0, 0.0])
+    assert mcnemar(change) == pytest.approx(stats.binomtest(1, 4, 0.5).pvalue)
+    assert mcnemar(np.zeros(6)) == 1.0
 
 
 def test_an_empty_family_is_refused():

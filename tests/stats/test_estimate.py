@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rankscope.stats.estimate import mean_estimate, rate_estimate, spread
+from rankscope.stats.estimate import (
+    Flips,
+    Parts,
+    Spread,
+    flips,
+    interval,
+    mean_estimate,
+    mean_estimates,
+    pooled_flips,
+    rate_estimate,
+    spread,
+    unseen,
+)
 
 
 def _table(rng, seeds, items, item=0.3, seed=0.03, rest=0.3, mean=0.1):
@@ -53,6 +65,24 @@ def test_no_difference_at_all_has_no_width():
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
+def test_a_seed_part_barely_above_the_rest_keeps_the_degrees_of_freedom_of_its_seeds():
+    """The difference of two equal mean squares is next to nothing, and would have no degrees of freedom at all."""
+    found = Parts(3, item=1e-9, item_df=599.0, seed=1.0001e-3, seed_df=6.0, rest=1e-3, rest_df=3594.0).spread
+    assert found.df == 6 and found.se == pytest.approx(math.sqrt(1e-9 + 1e-7 / 3))
+
+
+def test_means_of_alike_tables_with_two_seeds_are_covered():
+    rng, hits = np.random.default_rng(7), []
+    for _ in range(200):
+        tables = [(_table(rng, 2, 300, item=0.4, seed=0.04), None) for _ in range(5)]
+        hits += [e.low <= 0.1 <= e.high for e in mean_estimates(tables)]
+    assert 0.93 <= np.mean(hits) <= 0.98
+
+
+def test_a_difference_of_right_or_wrong_answers_stays_between_minus_one_and_one():
+    assert interval(0.1, Spread(0.2, 1.0), 0.001, Flips(600.0, 90.0, 30.0)) == (-1.0, 1.0)
+
+
 def test_one_item_tells_nothing_about_others():
     found = mean_estimate(np.ones((3, 1)))
     assert found.low == -math.inf and found.high == math.inf
@@ -70,3 +100,71 @@ def test_wilson_stays_between_zero_and_one_and_matches_scipy():
     expected = stats.binomtest(1, 20).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert rate_estimate(np.zeros(20)).low == pytest.approx(0, abs=1e-12)
+    assert found.scope == "items"
+
+
+def test_clustered_or_graded_scores_of_one_model_get_the_t_interval():
+    rng = np.random.default_rng(5)
+    graded, clusters = rng.random(60), np.repeat(np.arange(20), 3)
+    assert rate_estimate(graded).low == pytest.approx(mean_estimate(graded[None]).low)
+    right = (graded > 0.5).astype(float)
+    assert rate_estimate(right, clusters).low == pytest.approx(mean_estimate(right[None], clusters).low)
+    assert rate_estimate(right, clusters).scope == "items"
+
+
+def test_strata_vary_within_themselves_only_and_the_small_one_sets_the_degrees_of_freedom():
+    """The mean of two tasks' means: 2,000 items and 15, the few being what is uncertain."""
+    rng, hits = np.random.default_rng(6), 0
+    strata = np.repeat(["large", "small"], [2000, 15])
+    weights = np.where(strata == "large", 2015 / 4000, 2015 / 30)
+    for _ in range(400):
+        table = 5.0 * (strata == "small") + 0.3 * rng.standard_normal((1, 2015))
+        means = table[0][strata == "large"].mean(), table[0][strata == "small"].mean()
+        centred = table - np.where(strata == "large", *means)
+        found = spread(weights * centred, strata=strata)
+        half = found.se * stats.t.isf(0.025, found.df)
+        hits += abs(np.mean(means) - 2.5) <= half
+    assert 14 <= found.df < 15.5
+    assert hits / 400 >= 0.93
+    by_hand = np.sqrt(table[0][:2000].var(ddof=1) / 2000 + table[0][2000:].var(ddof=1) / 15) / 2
+    assert found.se == pytest.approx(by_hand)
+
+
+def test_without_a_flip_the_limit_is_the_rule_of_three_and_else_clopper_and_pearsons():
+    none = interval(0.0, Spread(0.0, 59.0), 0.05, Flips(60.0, 0.0, 0.0))
+    assert none[1] == -none[0] == pytest.approx(1 - 0.025 ** (1 / 60))
+    exact = stats.binomtest(4, 60).proportion_ci(method="exact")
+    low, high = interval(-4 / 60, Spread(0.0, 59.0), 0.05, Flips(60.0, 0.0, 4.0))
+    assert low == pytest.approx(-exact.high)
+    assert high == pytest.approx(none[1] - 4 / 60)
+    assert unseen(60.0, 60.0, 0.05) == 0
+
+
+def test_flips_count_only_what_every_seed_agrees_on_and_clusters_as_one():
+    change = np.array([[1, -1, 1, 0, 0, 0], [1, -1, 0, 0, 0, 0.0]])
+    found = flips(change)
+    assert (found.items, found.gained, found.lost) == pytest.approx((6, 1, 1))
+    assert flips(change, np.array([0, 0, 1, 1, 2, 2])).items == 3
+    small, large = Flips(20.0, 1.0, 0.0), Flips(400.0, 0.0, 40.0)
+    pool = pooled_flips([small, large])
+    assert (pool.items, pool.gained, pool.lost) == pytest.approx((40, 1, 2))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.001])
+def test_every_share_of_gains_and_losses_among_sixty_items_is_covered(alpha):
+    """Exactly, by adding up all outcomes: the interval misses hardly more often than alpha, the t interval far more."""
+    num_items, most = 60, 30
+    counts = [(g, x) for g in range(most) for x in range(most)]
+    tables = {c: np.repeat([1.0, -1.0, 0.0], [*c, num_items - sum(c)])[None] for c in counts}
+    found = {c: (float(t.mean()), spread(t), flips(t)) for c, t in tables.items()}
+    wide, plain = ({c: interval(mean, s, alpha, x if is_wide else None) for c, (mean, s, x) in found.items()}
+                   for is_wide in (True, False))  # fmt: skip
+    for gain, loss in [(0, 0.005), (0, 0.03), (0.01, 0.02), (0.05, 0.02), (0.1, 0.1)]:
+        chance = stats.multinomial(num_items, [gain, loss, 1 - gain - loss])
+        weight = {c: chance.pmf([*c, num_items - sum(c)]) for c in counts}
+        wide_miss, plain_miss = (
+            sum(p for c, p in weight.items() if not of[c][0] - 1e-9 <= gain - loss <= of[c][1] + 1e-9)
+            for of in (wide, plain)
+        )
+        assert wide_miss <= 1.15 * alpha
+        assert plain_miss > 3 * alpha or gain + loss > 0.05

@@ -17,17 +17,16 @@ from itertools import product
 
 from rankscope.records import Contrast, Estimate
 from rankscope.report import verdict
-from rankscope.report.evidence import Index, Panel, Run, common, difference
+from rankscope.report.evidence import Index, Panel, common, difference
 from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, FewShot, Headline, ScoreRow, Transfer
-from rankscope.report.tables import blocks
+from rankscope.report.tables import blocks, side_by_side
 from rankscope.report.wording import amount
-from rankscope.stats.contrast import Pair, contrasts
-from rankscope.stats.estimate import mean_estimate
-from rankscope.stats.retention import Kept, retention
+from rankscope.stats.contrast import Pair, contrasts, mcnemar
+from rankscope.stats.estimate import mean_estimate, mean_estimates, rate_estimate
+from rankscope.stats.retention import Kept, retentions
 
 POOLED = "retention, pooled"
-ALARM = 0.10
 _FEW_SHOT = re.compile(r"^(?P<task>.+)@(?P<shots>\d+)shot$")
 
 
@@ -69,8 +68,9 @@ def _base_row(index: Index, model: str, task: str, roles: tuple[str, ...]) -> Ba
         if name == task or stem != task or not count or panel is None:
             continue
         lift = difference(panel, index.panel((base,), task), against_base=True)
-        shots.append(FewShot(name, count, _of_items(panel), lift and _of_items(lift)))
-    estimate = _of_items(index.panel((base,), task)) if found else None
+        shots.append(FewShot(name, count, rate_estimate(panel.values[0], panel.clusters), lift and _lift(lift)))
+    panel = index.panel((base,), task) if found else None
+    estimate = rate_estimate(panel.values[0], panel.clusters) if panel else None
     metric = found.metric if found else "accuracy"
     chance = found.chance if found else None
     return BaseRow(model, task, roles, metric, estimate, chance, above_chance(estimate, chance, metric), tuple(shots))
@@ -100,11 +100,12 @@ def scores(index: Index, base: tuple[BaseRow, ...]) -> tuple[ScoreRow, ...]:
         )
         for r in base
     ]
-    for (model, train), arm in product(blocks(index), index.tuned_arms):
-        finals = index.finals(model, train, arm.name)
-        for task, role in index.tasks(train):
+    for model, train in blocks(index):
+        tasks = index.tasks(train)
+        estimates = {task: _arm_scores(index, model, train, task) for task, _ in tasks}
+        for arm, (task, role) in product(index.tuned_arms, tasks):
+            finals = index.finals(model, train, arm.name)
             panel, row = index.panel(finals, task), known[model, task]
-            estimate = mean_estimate(panel.values, clusters=panel.clusters) if panel else None
             why = "" if panel else "not evaluated" if finals else "no finished run"
             rows.append(
                 ScoreRow(
@@ -115,13 +116,21 @@ def scores(index: Index, base: tuple[BaseRow, ...]) -> tuple[ScoreRow, ...]:
                     task,
                     role,
                     panel.metric if panel else row.metric,
-                    estimate,
+                    estimates[task].get(arm.name),
                     row.chance,
                     row.is_above_chance,
                     why,
                 )
             )
     return tuple(rows)
+
+
+def _arm_scores(index: Index, model: str, train: str, task: str) -> dict[str, Estimate]:
+    """The mean score of each arm that has one; arms share what they say about how seeds vary."""
+    panels = {arm.name: index.panel(index.finals(model, train, arm.name), task) for arm in index.tuned_arms}
+    panels = {name: panel for name, panel in panels.items() if panel is not None}
+    found = mean_estimates([(p.values, p.clusters) for p in panels.values()])
+    return dict(zip(panels, found, strict=True))
 
 
 def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
@@ -141,13 +150,16 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
             difference=p.values,
             higher_is_better=p.higher_is_better,
             clusters=p.clusters,
+            strata=p.strata,
+            group=f"{key.model} trained on {key.train}",
+            changed=p.changed,
         )
         for key, p in panels.items()
     ]
     judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
     judged = [replace(contrast, task=key.task) for key, contrast in zip(panels, judged, strict=True)]
     return tuple(
-        _effect(key, p.metric, contrast, status.get((key.model, key.task)))
+        _effect(key, p, contrast, status.get((key.model, key.task)))
         for (key, p), contrast in zip(panels.items(), judged, strict=True)
     )
 
@@ -182,11 +194,24 @@ def _against_full(index: Index, model: str, train: str) -> dict[_Key, Panel]:
     return found
 
 
-def _effect(key: _Key, metric: str, contrast: Contrast, is_above_chance: bool | None) -> Effect:
+def _effect(key: _Key, panel: Panel, contrast: Contrast, is_above_chance: bool | None) -> Effect:
     mark = "positive" if contrast.low > 0 else "negative" if contrast.high < 0 else ""
-    points = metric != "cross_entropy" and key.other == "base" and key.task != POOLED
-    alarm = points and mark == "negative" and contrast.estimate.value < -ALARM
-    return Effect(key.model, key.train, key.task, key.role, metric, contrast, is_above_chance, mark, alarm)
+    points = panel.metric != "cross_entropy" and key.other == "base" and key.task != POOLED
+    is_large = points and mark == "negative" and contrast.estimate.value < -verdict.ALARM
+    exact = mcnemar(panel.values[0]) if panel.changed and panel.strata is None and len(panel.seeds) == 1 else None
+    return Effect(
+        key.model,
+        key.train,
+        key.task,
+        key.role,
+        panel.metric,
+        contrast,
+        is_above_chance,
+        mark,
+        is_large,
+        is_alarm=is_large and contrast.high < -verdict.ALARM,
+        exact_p=exact,
+    )
 
 
 def transfers(index: Index, effects: tuple[Effect, ...]) -> tuple[Transfer, ...]:
@@ -202,15 +227,15 @@ def transfers(index: Index, effects: tuple[Effect, ...]) -> tuple[Transfer, ...]
 
 def headlines(index: Index, effects: tuple[Effect, ...], base: tuple[BaseRow, ...]) -> tuple[Headline, ...]:
     """One row per train task and arm, failed and missing ones included."""
-    return tuple(
-        _headline(index, model, train, arm.name, effects, base)
-        for model, train in blocks(index)
-        for arm in index.tuned_arms
-    )
+    rows = []
+    for model, train in blocks(index):
+        kept = _retention(index, model, train, base)
+        rows += [_headline(index, model, train, arm.name, effects, kept[arm.name]) for arm in index.tuned_arms]
+    return tuple(rows)
 
 
 def _headline(
-    index: Index, model: str, train: str, name: str, effects: tuple[Effect, ...], base: tuple[BaseRow, ...]
+    index: Index, model: str, train: str, name: str, effects: tuple[Effect, ...], kept_share: Estimate | None
 ) -> Headline:
     arm = next(a for a in index.evidence.arms if a.name == name)
     mine = [e for e in effects if (e.model, e.train, e.contrast.arm, e.contrast.other) == (model, train, name, "base")]
@@ -221,6 +246,7 @@ def _headline(
     failed = [r for r in index.of(model, train, name, "final") if r.result.status == "failed"]
     pooled = _pooled(mine)
     kept, reason = _kept(mine, pooled, index.evidence.margin)
+    timed = [x.seconds for x in ledgers if x.seconds]
     return Headline(
         model=model,
         train=train,
@@ -230,19 +256,20 @@ def _headline(
         lr=finals[0].spec.lr if finals else None,
         gain=gain,
         gain_is_above_chance=gain.is_above_chance if gain else None,
-        retention=_retention(index, model, finals, train, base),
+        retention=kept_share,
         forgotten=negated(pooled.contrast.estimate) if pooled else None,
         kept=kept,
         kept_reason=reason,
         ce_rise=negated(ce.contrast.estimate) if ce else None,
         ce_effect=ce,
         trainable=max((x.trainable for x in ledgers), default=0) or None,
-        seconds=sum(x.seconds for x in ledgers) / len(ledgers) or None if ledgers else None,
+        seconds=sum(timed) / len(timed) if timed else None,
         peak_bytes=max((x.peak_bytes for x in ledgers), default=0) or None,
         blob_bytes=max((x.blob_bytes for x in ledgers), default=0) or None,
         num_seeds=len(finals),
         num_seeds_planned=len(index.evidence.seeds),
         num_failed=len(failed),
+        side_by_side=tuple(sorted({n for r in finals if (n := side_by_side(r)) is not None})),
     )
 
 
@@ -256,40 +283,58 @@ def _pooled(effects: list[Effect]) -> Effect | None:
 
 
 def _kept(effects: list[Effect], pooled: Effect | None, margin: float) -> tuple[str, str]:
-    """Non-inferiority of the pooled retention by its simultaneous interval, unless a single task is shown worse."""
-    if pooled is None:
-        return verdict.NO_DATA, "no usable retention task"
+    """Non-inferiority of the pooled retention by its simultaneous interval, unless a single task is shown worse.
+
+    Cross-entropy shown to rise beyond the margin forbids 'shown'; where nothing else can be used, it alone decides.
+    """
     tasks = [e for e in effects if e.role == "retention" and e.metric != "cross_entropy"]
+    texts = [e for e in effects if e.role == "retention" and e.metric == "cross_entropy"]
+    risen = [e for e in texts if e.contrast.high < -margin]
+    said = [f"CE on {e.task} rose by at least {amount(-e.contrast.high, e.metric).lstrip('+')}" for e in risen]
+    if pooled is None:
+        return (verdict.LOST, "; ".join(said)) if risen else _bounded(texts, margin, "CE rise")
     worse = [
         e.task for e in tasks if e.contrast.verdict == "worse" and e.task != POOLED and e.is_above_chance is not False
     ]
     if worse or pooled.contrast.verdict == "worse":
-        return verdict.LOST, f"worse on {', '.join(worse)}" if worse else "worse over the pooled tasks"
-    if not math.isfinite(pooled.contrast.low):
+        what = f"worse on {', '.join(worse)}" if worse else "worse over the pooled tasks"
+        return verdict.LOST, "; ".join([what, *said])
+    word, most = _bounded([pooled], margin, "loss")
+    return (verdict.OPEN, "; ".join(said if word == verdict.SHOWN else [most, *said])) if risen else (word, most)
+
+
+def _bounded(effects: list[Effect], margin: float, what: str) -> tuple[str, str]:
+    """Whether all effects are shown above minus the margin, and the largest loss that they leave open."""
+    if not effects:
+        return verdict.NO_DATA, "no usable retention task"
+    if not all(math.isfinite(e.contrast.low) for e in effects):
         return verdict.OPEN, "no simultaneous interval"
-    most = amount(max(-pooled.contrast.low, 0.0), pooled.metric).lstrip("+")
-    return (verdict.SHOWN if pooled.contrast.low > -margin else verdict.OPEN), f"loss at most {most}"
+    worst = min(effects, key=lambda e: e.contrast.low)
+    most = amount(max(-worst.contrast.low, 0.0), worst.metric).lstrip("+")
+    return (verdict.SHOWN if worst.contrast.low > -margin else verdict.OPEN), f"{what} at most {most}"
 
 
-def _retention(
-    index: Index, model: str, finals: tuple[Run, ...], train: str, base: tuple[BaseRow, ...]
-) -> Estimate | None:
-    """Chance-corrected share of the base's scores that is left, pooled over the tasks whose base is above chance."""
+def _retention(index: Index, model: str, train: str, base: tuple[BaseRow, ...]) -> dict[str, Estimate | None]:
+    """Each arm's chance-corrected share of what the base could do, over the tasks whose base is above chance."""
+    tables = {arm.name: _kept_tasks(index, model, train, arm.name, base) for arm in index.tuned_arms}
+    found = retentions(list(tables.values()))
+    return {name: kept.estimate for name, kept in zip(tables, found, strict=True)}
+
+
+def _kept_tasks(index: Index, model: str, train: str, arm: str, base: tuple[BaseRow, ...]) -> list[Kept]:
+    """An arm's retention tasks beside the base's, over the seeds that all of them have."""
     known = {row.task: row for row in base if row.model == model}
-    untouched = index.base(model)
+    untouched, finals = index.base(model), index.finals(model, train, arm)
     kept = []
     for task, role in index.tasks(train) if untouched else ():
         row, after, before = known.get(task), index.panel(finals, task), index.panel((untouched,), task)
         both = common(after, before) if after and before else None
         if role == "retention" and both and both[0].higher_is_better and row is not None:
             after, before = both
-            chance = row.chance or 0.0
-            kept.append((after.seeds, Kept(task, after.values, before.values[0], chance, after.clusters)))
+            kept.append((after.seeds, Kept(task, after.values, before.values[0], row.chance or 0.0, after.clusters)))
     # A seed counts only if all tasks have it: the pooled share is averaged seed by seed.
     seeds = set.intersection(*(set(own) for own, _ in kept)) if kept else set()
-    if not seeds:
-        return None
-    return retention([replace(k, arm=k.arm[[s in seeds for s in own]]) for own, k in kept]).estimate
+    return [replace(k, arm=k.arm[[s in seeds for s in own]]) for own, k in kept] if seeds else []
 
 
 def negated(estimate: Estimate) -> Estimate:
@@ -297,9 +342,10 @@ def negated(estimate: Estimate) -> Estimate:
     return replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
 
 
-def _of_items(panel: Panel) -> Estimate:
-    """A mean over items of one fixed model: no seed is involved, and the scope says so."""
-    return replace(mean_estimate(panel.values, clusters=panel.clusters), scope="items")
+def _lift(change: Panel) -> Estimate:
+    """A mean difference of one fixed model: no seed is involved, and the scope says so."""
+    found = mean_estimate(change.values, clusters=change.clusters, changed=change.changed)
+    return replace(found, scope="items")
 
 
 def _few_shot(task: str) -> tuple[str, int]:

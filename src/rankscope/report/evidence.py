@@ -1,5 +1,5 @@
 """What a report is built from, and how to look things up in it. In: runs, evaluations and the study's declaration
-as plain records. Out: lookups and item-aligned panels of scores. Knows no statistics, no SQL and no drawing.
+as plain records. Out: lookups and item-aligned panels of scores. Computes no statistics; knows no SQL and no drawing.
 
 Legend: N items, S seeds.
 """
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rankscope.records import Arm, EvalResult, ModelRef, Role, RunResult, RunSpec
+from rankscope.stats.estimate import Flips, flips, is_binary
 
 RunRole = Literal["final", "trial"]
 
@@ -36,7 +37,7 @@ class Evidence:
     ``evaluations`` maps a train task's name to the (task name, role) pairs its arms are judged on, ``evals`` maps
     (run key, task name) to the scores. ``runs`` may hold plain tuples in the order of `Run`. ``models`` is only
     needed when no run of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for
-    cross-entropy).
+    cross-entropy). ``environment`` is that of the process which makes the report; runs bring their own.
     """
 
     name: str
@@ -55,13 +56,20 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Panel:
-    """Scores of the same items under several seeds: ``values`` is (S, N); a base model has S = 1."""
+    """Scores of the same items under several seeds: ``values`` is (S, N); a base model has S = 1.
+
+    ``is_binary``: the scores are right or wrong. In differences of such, ``changed`` counts what flipped. ``strata``
+    names each item's task where several are pooled.
+    """
 
     values: np.ndarray
     items: tuple[str, ...]
     seeds: tuple[int, ...]
     clusters: np.ndarray | None
     metric: str
+    is_binary: bool = False
+    changed: Flips | None = None
+    strata: np.ndarray | None = None
 
     @property
     def higher_is_better(self) -> bool:
@@ -137,7 +145,9 @@ class Index:
         values = np.array([[scores[item].value for item in shared] for scores in by_item], dtype=float)
         clusters = [by_item[0][item].cluster for item in shared]
         labels = np.array([c or f"item {i}" for c, i in zip(clusters, shared, strict=True)]) if any(clusters) else None
-        return Panel(values, tuple(shared), tuple(r.spec.seed for r, _ in found), labels, found[0][1].metric)
+        metric = found[0][1].metric
+        binary = metric != "cross_entropy" and is_binary(values)
+        return Panel(values, tuple(shared), tuple(r.spec.seed for r, _ in found), labels, metric, binary)
 
 
 def common(first: Panel, second: Panel) -> tuple[Panel, Panel] | None:
@@ -159,7 +169,9 @@ def difference(arm: Panel | None, other: Panel | None, against_base: bool) -> Pa
         return None
     ours = arm.values[[arm.seeds.index(s) for s in seeds]]  # (S, N)
     theirs = other.values[[0] * len(seeds) if against_base else [other.seeds.index(s) for s in seeds]]
-    return replace(arm, values=ours - theirs, seeds=seeds)
+    change = ours - theirs
+    changed = flips(change, arm.clusters) if arm.is_binary and other.is_binary else None
+    return replace(arm, values=change, seeds=seeds, is_binary=False, changed=changed)
 
 
 def _take(panel: Panel, places: list[int]) -> Panel:

@@ -17,7 +17,8 @@ def headline(view: View) -> Section:
     tables = tuple(_headline_table(view, model, train, i) for i, (model, train) in enumerate(view.blocks))
     intro = (
         "Each arm against the untouched base. Square brackets are ordinary 95 % intervals; the words read the wider "
-        f"simultaneous intervals of all {len(view.effects)} comparisons and a margin of {_margin(view)}."
+        f"simultaneous intervals of all {len(view.effects)} comparisons and a margin of {_margin(view)}. Runs trained "
+        "side by side share each step: their time is the step's divided by the runs alive, the peak memory that of all."
     )
     return Section("headline", "What each arm learned, kept and cost", intro, tables, "Headline")
 
@@ -36,7 +37,7 @@ def _headline_table(view: View, model: str, train: str, number: int) -> Table:
         "Kept?",
         "CE rise, nats",
         "Trained params",
-        "Time a run",
+        "Time a run (its share)",
         "Peak memory",
         "Stored",
         "Seeds",
@@ -70,7 +71,7 @@ def _headline_row(h: Headline) -> tuple[Cell, ...]:
         Cell(KEPT_WORDS[h.kept], h.kept_reason, KEPT_TONES[h.kept]),
         _stacked(w.change(h.ce_rise, "cross_entropy")),
         Cell(w.count(h.trainable)),
-        Cell(w.duration(h.seconds)),
+        Cell(w.duration(h.seconds), w.side_by_side(h.side_by_side)),
         Cell(w.number_bytes(h.peak_bytes)),
         Cell(w.number_bytes(h.blob_bytes)),
         seeds,
@@ -132,7 +133,8 @@ def comparisons(view: View) -> Section:
         )
     intro = (
         "Positive is better, also for cross-entropy (its sign is turned). Every undecided one is given with "
-        "the difference that this study could have seen with 80 % power."
+        "the difference that this study could have seen with 80 % power. One seed of right or wrong answers has "
+        "McNemar's exact p beside it, as a cross-check."
     )
     return Section("comparisons", "All comparisons", intro, tuple(tables), "Comparisons")
 
@@ -147,7 +149,7 @@ def _comparison(e: Effect) -> tuple[Cell, ...]:
         Cell(w.change(c.estimate, e.metric), w.unit(e.metric)),
         Cell(w.simultaneous(c, e.metric)),
         Cell(w.verdict(c, e.metric), "", TONES[c.verdict]),
-        Cell(_p_value(c.p_value)),
+        Cell(_p_value(c.p_value), "" if e.exact_p is None else f"McNemar {_p_value(e.exact_p)}"),
         Cell(w.sample(c.estimate), scope),
     )
 
@@ -170,7 +172,7 @@ def transfer(view: View) -> Section:
         tables.append(Table(f"transfer-{i}", caption, ("Trained on", *order), rows, tuple(range(1, len(order) + 1))))
     intro = (
         "Rows: what the arm was trained on. Columns: what it was scored on. Positive is better. A cell is marked ▲ or "
-        "▼ only if its simultaneous interval excludes 0; a shown drop of more than 10 points is an alarm."
+        "▼ only if its simultaneous interval excludes 0; it is an alarm if the whole interval lies below −10 points."
     )
     return Section("transfer", "Transfer to other tasks", intro, tuple(tables), "Transfer")
 
@@ -184,7 +186,12 @@ def _transfer_cell(cell: Transfer | None) -> Cell:
     mark = {"positive": "▲ ", "negative": "▼ "}.get(e.mark, "")
     tone = "bad" if e.mark == "negative" else "good" if e.mark else "quiet"
     notes = [cell.role.replace("_", "-")]
-    notes += ["ALARM"] * e.is_alarm + [AT_CHANCE] * (e.is_above_chance is False) + ["nats"] * w.is_nats(e.metric)
+    notes += (
+        ["ALARM"] * e.is_alarm
+        + ["estimated beyond 10 points"] * (e.is_large and not e.is_alarm)
+        + [AT_CHANCE] * (e.is_above_chance is False)
+        + ["nats"] * w.is_nats(e.metric)
+    )
     return Cell(mark + w.change(e.contrast.estimate, e.metric), "; ".join(notes), tone)
 
 

@@ -4,8 +4,11 @@ Out: `Section`s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rankscope.report import wording as w
 from rankscope.report.cells import Cell, Section, Table, role_words, where
+from rankscope.report.rows import Measured
 from rankscope.report.view import View
 
 
@@ -57,7 +60,6 @@ def flips(view: View) -> Section | None:
         return None
     rows = []
     for f in view.flips:
-        answers = f.num_items * f.num_seeds
         rows.append(
             (
                 Cell(f.arm),
@@ -65,14 +67,12 @@ def flips(view: View) -> Section | None:
                 Cell(f.task, role_words(f.role, f.is_above_chance)),
                 Cell(f"{f.lost:,}"),
                 Cell(f"{f.won:,}"),
-                Cell(f"{100 * f.lost / answers:.1f}"),
-                Cell(f"{100 * f.won / answers:.1f}"),
                 Cell(f"{f.num_items:,} items × {w.plural(f.num_seeds, 'seed')}"),
             )
         )
-    columns = ("Arm", "Trained on", "Task", "Right → wrong", "Wrong → right", "Lost, %", "Won, %", "Of")
-    intro = "A small net change can hide many changed answers. Counted over all seeds."
-    table = Table("flips", "Answers that changed against the base", columns, tuple(rows), (3, 4, 5, 6))
+    columns = ("Arm", "Trained on", "Task", "Right → wrong", "Wrong → right", "Of")
+    intro = "A small net change can hide many changed answers. Counts over all seeds."
+    table = Table("flips", "Answers that changed against the base", columns, tuple(rows), (3, 4))
     return Section("flips", "Changed answers", intro, (table,), "Flips")
 
 
@@ -94,7 +94,7 @@ def runs(view: View) -> Section:
                 Cell(w.learning_rate(r.lr)),
                 Cell(seed),
                 Cell(steps),
-                Cell(w.duration(r.seconds)),
+                Cell(w.duration(r.seconds), w.side_by_side((r.side_by_side or 1,))),
                 Cell(speed),
                 Cell(w.number_bytes(r.peak_bytes)),
                 Cell(loss),
@@ -117,7 +117,7 @@ def runs(view: View) -> Section:
     return Section(
         "runs",
         "All runs",
-        "",
+        "Runs trained side by side share each step: their time is their share of it, their peak memory that of all.",
         (
             Table(
                 "runs",
@@ -153,22 +153,30 @@ def cost(view: View) -> Section:
         (
             Cell(c.part),
             Cell(f"{c.num_runs:,}"),
-            Cell(w.duration(c.seconds)),
+            _sum(c.seconds, w.duration),
             Cell(w.NOTHING if c.share is None else f"{100 * c.share:.0f}"),
-            Cell(w.count(c.tokens)),
-            Cell(f"{c.flops:.2e}" if c.flops else w.NOTHING),
+            _sum(c.tokens, w.count),
+            _sum(c.flops, lambda v: f"{v:.2e}" if v else "0"),
         )
         for c in view.costs
     )
     columns = ("Part", "Pieces of work", "Time", "Share, %", "Tokens", "FLOPs")
-    training = sum(c.seconds for c in view.costs[:2])
-    intro = "As measured, wall clock."
-    if training:
-        share = 100 * view.costs[1].seconds / training
-        intro += f" {share:.0f} % of the training time went into learning rates that were not chosen."
+    intro = "As measured, wall clock. What was not measured is in no sum, and said beside it."
+    training = [c.seconds.value or 0.0 for c in view.costs[:2]]
+    if sum(training):
+        share = 100 * training[1] / sum(training)
+        intro += f" {share:.0f} % of the training time measured went into learning rates that were not chosen."
     return Section(
         "cost", "What the study cost", intro, (Table("cost", "Ledger", columns, rows, (1, 2, 3, 4, 5)),), "Cost"
     )
+
+
+def _sum(total: Measured, write: Callable[[float], str]) -> Cell:
+    if total.value is None:
+        return Cell(w.NOTHING, "not measured", "quiet")
+    if total.num_unknown:
+        return Cell(f"at least {write(total.value)}", f"{w.plural(total.num_unknown, 'piece')} not measured")
+    return Cell(write(total.value))
 
 
 def provenance(view: View) -> Section:

@@ -22,6 +22,11 @@ METHODS = (
         "whose base is not shown above chance are left out.",
         "rankscope",
     ),
+    Method(
+        "Score of the base",
+        "One model: Wilson's 95 % interval over items for right or wrong answers; t for graded or clustered ones.",
+        "Wilson 1927",
+    ),
     Method("Chance", "The larger of the uniform guess and the most frequent answer's share.", "rankscope"),
     Method(
         "CE rise",
@@ -31,8 +36,17 @@ METHODS = (
     Method(
         "95 % interval",
         "Of one mean difference, from two-way crossed variance components: items and seeds both vary, and the "
-        "same items are seen by every seed. With one seed it speaks for this seed only.",
-        "Satterthwaite 1946; clustered items: Miller, arXiv 2411.00640",
+        "same items are seen by every seed. Two or three seeds of one arm say little about how seeds vary, so the arms "
+        "of one train task share what they say on a task; an arm that varies more keeps its own. With one seed it "
+        "speaks for this seed only.",
+        "Searle, Casella and McCulloch 1992; Satterthwaite 1946; clustered items: Miller, arXiv 2411.00640",
+    ),
+    Method(
+        "Few flips",
+        "That hardly any answer changed from right to wrong is no proof that none would: an interval reaches as far as "
+        "the exact limit of the share of changed answers leaves open. Without any, that is 3.7 / items for an ordinary "
+        "interval (rule of three), and more for a simultaneous one.",
+        "Clopper and Pearson 1934; Hanley and Lippman-Hand 1983",
     ),
     Method(
         "Simultaneous interval",
@@ -50,14 +64,15 @@ METHODS = (
     Method(
         "Shown retained",
         "The simultaneous interval of the pooled difference on retention tasks lies above -m (non-inferiority) and no "
-        "single task is shown worse. 'Forgot': one of them, or the pool, is shown worse. Else it is 'not shown to be "
-        "retained', however small the loss looks.",
+        "single task is shown worse, nor cross-entropy on neutral text beyond m nats. 'Forgot': one of the tasks, or "
+        "the pool, is shown worse. Else it is 'not shown to be retained', however small the loss looks. Where only "
+        "cross-entropy was measured, it alone decides, with m in nats.",
         "rankscope",
     ),
     Method(
         "Transfer",
         "Score on another task after training minus the base's. Marked only where the simultaneous interval excludes "
-        "0; an alarm is a marked drop of more than 10 points.",
+        "0; an alarm is a drop whose whole simultaneous interval lies beyond 10 points.",
         "after arXiv 2512.15634",
     ),
     Method(
@@ -67,7 +82,10 @@ METHODS = (
         "one-standard-error rule: Breiman et al. 1984",
     ),
     Method(
-        "Flips", "Items right before and wrong after (lost), and the reverse (won), counted over seeds.", "rankscope"
+        "Flips",
+        "Items right before and wrong after (lost), and the reverse (won), counted over seeds. "
+        "McNemar's exact p, shown for one seed, weighs the two counts.",
+        "McNemar 1947",
     ),
     Method(
         "LoRA",

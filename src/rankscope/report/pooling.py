@@ -11,14 +11,16 @@ from __future__ import annotations
 import numpy as np
 
 from rankscope.report.evidence import Panel
+from rankscope.stats.estimate import flips, pooled_flips
 
 
 def pool(panels: dict[str, Panel]) -> Panel | None:
     """One panel whose mean is the unweighted mean of the tasks' means, over the seeds they share; items are (task,
     item).
 
-    Each task is centred, weighted by N / (T n_t) and lifted to the common mean, so the item part of the variance is
-    the one within tasks (tasks are strata, not a sample) and the seed part is that of the pooled seed means.
+    Each task is centred, weighted by N / (T n_t) and lifted to the common mean. Tasks are strata, no sample: the item
+    part of the variance is the one within them, each with its own degrees of freedom, and the seed part is that of the
+    pooled seed means.
     """
     if not panels:
         return None
@@ -34,4 +36,8 @@ def pool(panels: dict[str, Panel]) -> Panel | None:
     if any(p.clusters is not None for p in panels.values()):
         labels = [f"{t}/{c}" for t, p in panels.items() for c in (p.items if p.clusters is None else p.clusters)]
         clusters = np.array(labels)
-    return Panel(np.concatenate(values, axis=1), items, shared, clusters, next(iter(panels.values())).metric)
+    strata = np.repeat(list(panels), [part.shape[1] for part in parts])
+    changed, metric = None, next(iter(panels.values())).metric
+    if all(p.changed for p in panels.values()):
+        changed = pooled_flips([flips(part, p.clusters) for part, p in zip(parts, panels.values(), strict=True)])
+    return Panel(np.concatenate(values, axis=1), items, shared, clusters, metric, False, changed, strata)

@@ -33,8 +33,9 @@ class Effect:
     """A paired difference of the study's family. ``contrast`` is signed so that positive is better, also for
     cross-entropy.
 
-    ``is_above_chance`` is about the base on this task; ``is_alarm`` marks a shown drop beyond the stated number of
-    points.
+    ``is_above_chance`` is about the base on this task; ``is_large`` marks a shown drop estimated beyond the stated
+    number of points, ``is_alarm`` one whose whole simultaneous interval lies beyond it. ``exact_p`` is McNemar's, for
+    one seed of 0/1 scores.
     """
 
     model: str
@@ -45,12 +46,18 @@ class Effect:
     contrast: Contrast
     is_above_chance: bool | None = None
     mark: str = ""
+    is_large: bool = False
     is_alarm: bool = False
+    exact_p: float | None = None
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One arm of one train task: what it learned, what it kept, what it cost."""
+    """One arm of one train task: what it learned, what it kept, what it cost.
+
+    ``seconds`` is a run's share of the steps of its cohort, ``peak_bytes`` that of the whole cohort; ``side_by_side``
+    holds the sizes of the cohorts.
+    """
 
     model: str
     train: str
@@ -73,6 +80,7 @@ class Headline:
     num_seeds_planned: int
     num_failed: int
     gain_is_above_chance: bool | None = None
+    side_by_side: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,9 @@ class Flips:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run as it ended. Numbers are None where the run did not get that far."""
+    """One run as it ended. Numbers are None where the run did not get that far; ``seconds`` are its share of its
+    cohort's steps.
+    """
 
     name: str
     model: str
@@ -177,6 +187,7 @@ class RunRow:
     validation_loss: float | None
     notes: tuple[str, ...]
     key: str
+    side_by_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -189,14 +200,22 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A sum over pieces of work: ``value`` of those that were measured (None: of none), and how many were not."""
+
+    value: float | None
+    num_unknown: int = 0
+
+
+@dataclass(frozen=True)
 class Cost:
-    """Measured cost of one part of the study. Seconds are wall clock; ``share`` is of all seconds."""
+    """Measured cost of one part of the study. Seconds are wall clock; ``share`` is of all measured seconds."""
 
     part: str
     num_runs: int
-    seconds: float
-    tokens: int
-    flops: float
+    seconds: Measured
+    tokens: Measured
+    flops: Measured
     share: float | None
 
 

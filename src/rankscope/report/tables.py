@@ -14,7 +14,8 @@ import numpy as np
 
 from rankscope.records import Ledger
 from rankscope.report.evidence import Index, Run, difference
-from rankscope.report.rows import BaseRow, Cost, Curve, Fact, Failure, Flips, RunRow, Trial
+from rankscope.report.rows import BaseRow, Cost, Curve, Fact, Failure, Flips, Measured, RunRow, Trial
+from rankscope.report.wording import plural
 
 CURVE_POINTS = 60
 
@@ -122,6 +123,7 @@ def _run_row(run: Run) -> RunRow:
         validation_loss=finite(result.validation_loss),
         notes=result.notes,
         key=run.key,
+        side_by_side=side_by_side(run),
     )
 
 
@@ -183,21 +185,28 @@ def costs(index: Index) -> tuple[Cost, ...]:
         "Tuning learning rates (trials not chosen)": [r.result.ledger for r in index.runs if r.role == "trial"],
         "Evaluation": [e.ledger for e in index.evidence.evals.values()],
     }
-    total = sum((ledger.seconds for ledgers in parts.values() for ledger in ledgers), 0.0)
     everything = [ledger for ledgers in parts.values() for ledger in ledgers]
+    total = sum((ledger.seconds for ledger in everything), 0.0)
     return tuple(_cost(name, ledgers, total) for name, ledgers in {**parts, "Total": everything}.items())
 
 
 def _cost(name: str, ledgers: list[Ledger], total: float) -> Cost:
-    seconds = sum((ledger.seconds for ledger in ledgers), 0.0)
-    return Cost(
-        name,
-        len(ledgers),
-        seconds,
-        sum(ledger.tokens for ledger in ledgers),
-        sum((ledger.flops for ledger in ledgers), 0.0),
-        seconds / total if total else None,
-    )
+    # A piece of work that took time may well have had no token; FLOPs go with tokens; an empty ledger was not kept.
+    seconds = _measured([x.seconds if x.seconds else None for x in ledgers])
+    tokens = _measured([x.tokens if x.tokens or x.seconds else None for x in ledgers])
+    flops = _measured([x.flops if x.flops or (x.seconds and not x.tokens) else None for x in ledgers])
+    share = None if seconds.value is None or not total else seconds.value / total
+    return Cost(name, len(ledgers), seconds, tokens, flops, share)
+
+
+def _measured(values: list[float | int | None]) -> Measured:
+    known = [v for v in values if v is not None]
+    return Measured(None if values and not known else float(sum(known)), len(values) - len(known))
+
+
+def side_by_side(run: Run) -> int | None:
+    """How many runs its cohort trained together, itself counted; None if that was not recorded."""
+    return len(run.result.environment.get("packing", ())) or None
 
 
 def provenance(index: Index) -> tuple[Fact, ...]:
@@ -223,18 +232,39 @@ def provenance(index: Index) -> tuple[Fact, ...]:
     for recipe in recipes:
         shown = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
         facts.append(Fact("Recipe (all arms)", ", ".join(f"{k} {v}" for k, v in shown.items() if v is not None)))
-    return tuple(facts + _environment(index.evidence.environment))
+    return tuple(facts + _origins(index))
 
 
-def _environment(environment: dict, prefix: str = "") -> list[Fact]:
+def _origins(index: Index) -> list[Fact]:
+    """The distinct environments that runs were made in, with how many each covers, as stored with the runs."""
+    found: dict[str, list[Run]] = {}
+    for run in {run.key: run for run in index.runs}.values():
+        found.setdefault(_environment_text(run.result.environment), []).append(run)
     facts = []
-    for name, value in environment.items():
-        label = f"{prefix}{str(name).replace('_', ' ')}"
-        if isinstance(value, dict):
-            facts += _environment(value, f"{label}: ")
-        else:
-            facts.append(Fact(label[:1].upper() + label[1:], "not installed" if value is None else str(value)))
+    for text, runs in sorted(found.items(), key=lambda pair: (not pair[0], -len(pair[1]))):
+        tuned = sum(r.spec.train is not None for r in runs)
+        who = [plural(tuned, "run")] * bool(tuned) + ["the base"] * (len(runs) > tuned)
+        facts.append(Fact(f"Made on ({' and '.join(who)})", text or "not recorded"))
+    versions = index.evidence.environment.get("versions")
+    if versions:
+        facts.append(Fact("Rendered with", _versions({k: v for k, v in versions.items() if v is not None})))
     return facts
+
+
+def _environment_text(environment: dict) -> str:
+    """One line: where it ran, in which numbers, with which versions. What was trained side by side is no part of it."""
+    said = [str(environment[name]) for name in ("device", "dtype") if name in environment]
+    said += [plural(environment[f"{name}s"], name) for name in ("thread", "processor") if f"{name}s" in environment]
+    said += [str(environment["system"])] if "system" in environment else []
+    said += [f"Python {environment['python']}"] if "python" in environment else []
+    known = ("device", "dtype", "threads", "processors", "system", "python", "versions", "packing")
+    said += [f"{name.replace('_', ' ')} {value}" for name, value in environment.items() if name not in known]
+    said += [_versions(environment["versions"])] if environment.get("versions") else []
+    return ", ".join(said)
+
+
+def _versions(versions: dict) -> str:
+    return ", ".join(f"{name} {'not installed' if value is None else value}" for name, value in versions.items())
 
 
 def finite(value: float | None) -> float | None:

@@ -13,6 +13,7 @@ from rankscope.report import wording as w
 from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
 
 SHOWN, LOST, OPEN, NO_DATA = "shown", "lost", "not shown", "no data"
+ALARM = 0.10  # points of the score, as a fraction
 KEPT_WORDS = {SHOWN: "shown retained", LOST: "forgot", OPEN: "not shown to be retained", NO_DATA: "not measured"}
 
 
@@ -98,17 +99,34 @@ def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tupl
         return [], f"full SFT is not shown to have learned, so it can't serve as the yardstick{which}"
     words = {h.arm: _word(block.against_full(h.arm)) for h in ranked}
     enough = [h for h in learned if words[h.arm] in ("equivalent", "better")]
-    open_ranks = [h for h in ranked if words[h.arm] == "undecided"]
-    if enough:
-        text = (
-            f"rank {enough[0].rank} is the lowest rank shown to learn as much as full SFT (to within {margin}, or more)"
+    if not enough:
+        return [], _not_enough(ranked, words, margin)
+    text = f"rank {enough[0].rank} is the lowest rank shown to learn as much as full SFT (to within {margin}, or more)"
+    if len(enough) > 1:
+        text = f"{_ranks(enough)} are shown to learn as much as full SFT (to within {margin}, or more)"
+    return enough, text
+
+
+def _not_enough(ranked: list[Headline], words: dict[str, str], margin: str) -> str:
+    """What is known of each rank when none is shown to be enough."""
+    left = [h for h in ranked if words[h.arm] == "undecided"]
+    close = [h for h in ranked if words[h.arm] in ("equivalent", "better")]
+    worse = [h for h in ranked if words[h.arm] == "worse"]
+    missing = [h for h in ranked if words[h.arm] == "missing"]
+    clauses = []
+    if left:
+        what = "to learn as much as" if close else f"to be within {margin} of"
+        clauses.append(f"no rank is shown {what} full SFT; {_ranks(left)} can't be ruled out either")
+    if close:
+        own = "its" if len(close) == 1 else "their"
+        clauses.append(
+            f"{_ranks(close)} did not fall behind full SFT beyond {margin}, but no gain of {own} own is shown"
         )
-        if len(enough) > 1:
-            text = f"{_ranks(enough)} are shown to learn as much as full SFT (to within {margin}, or more)"
-        return enough, text
-    if open_ranks:
-        return [], f"no rank is shown to be within {margin} of full SFT; {_ranks(open_ranks)} can't be ruled out either"
-    return [], f"{_ranks(ranked)} learned less than full SFT"
+    if worse:
+        clauses.append(f"{_ranks(worse)} learned less than full SFT")
+    if missing:
+        clauses.append(f"{_ranks(missing)} {'has' if len(missing) == 1 else 'have'} not been compared with full SFT")
+    return "; ".join(clauses)
 
 
 def _learned(block: Block) -> list[tuple[str, str]]:
@@ -124,10 +142,10 @@ def _learned(block: Block) -> list[tuple[str, str]]:
         arms = [h for h in block.headlines if h.gain and _word(h.gain) == word]
         if arms:
             parts.append(
-                (f"{title}: " if title else "")
-                + ", ".join(f"{h.arm} {w.signed(h.gain.contrast.estimate.value, metric)}" for h in arms)
+                (f"{title}: " if title else "") + ", ".join(f"{h.arm} {w.shown(h.gain.contrast, metric)}" for h in arms)
             )
-    return [("Learned", f"{'; '.join(parts)} ({w.unit(metric)} on {block.in_domain.task}, against the base).")]
+    what = f"{w.unit(metric)} on {block.in_domain.task}, against the base; simultaneous intervals"
+    return [("Learned", f"{'; '.join(parts)} ({what}).")]
 
 
 def _kept(block: Block) -> list[tuple[str, str]]:
@@ -140,9 +158,14 @@ def _kept(block: Block) -> list[tuple[str, str]]:
 
 
 def _alarms(block: Block) -> list[tuple[str, str]]:
-    hits = [e for e in block.effects if e.is_alarm]
-    lines = [f"{e.contrast.arm} {w.amount(e.contrast.estimate.value, e.metric)} on {e.task}" for e in hits]
-    return [("Alarm", f"Shown drops beyond 10 points: {'; '.join(lines)}.")] if lines else []
+    """Drops whose whole interval lies beyond the alarm, and apart from them those that are only estimated there."""
+    limit, points = f"{100 * ALARM:.0f} points", []
+    kinds = (("Alarm", "Shown drops", True), ("Large drop", "Shown drops, estimated", False))
+    for label, what, is_alarm in kinds:
+        hits = [e for e in block.effects if e.is_large and e.is_alarm == is_alarm]
+        lines = [f"{e.contrast.arm} {w.shown(e.contrast, e.metric)} on {e.task}" for e in hits]
+        points += [(label, f"{what} beyond {limit}: {'; '.join(lines)} (simultaneous intervals).")] if lines else []
+    return points
 
 
 def _open(block: Block) -> list[tuple[str, str]]:
@@ -158,9 +181,9 @@ def _open(block: Block) -> list[tuple[str, str]]:
 
 
 def _could_see(effect: Effect) -> str:
-    change, seen = w.change(effect.contrast.estimate, effect.metric), effect.contrast.detectable
+    change, seen = w.shown(effect.contrast, effect.metric), effect.contrast.detectable
     if not math.isfinite(seen):
-        return f"{change}; no interval"
+        return f"{change}; the study could see no difference"
     return f"{change}; the study could see {w.plain_number(seen, effect.metric)} {w.unit(effect.metric)}"
 
 

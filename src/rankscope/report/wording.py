@@ -51,6 +51,11 @@ def percent(estimate: Estimate | None) -> str:
     return NOTHING if estimate is None else _spread(estimate, lambda v: _minus(f"{100 * v:.0f}"))
 
 
+def shown(contrast: Contrast, metric: str) -> str:
+    """'+3.1 [+0.2, +6.0]': the difference with its simultaneous interval."""
+    return f"{signed(contrast.estimate.value, metric)} {simultaneous(contrast, metric)}"
+
+
 def simultaneous(contrast: Contrast, metric: str) -> str:
     return f"[{_or_unknown(contrast.low, metric)}, {_or_unknown(contrast.high, metric)}]"
 
@@ -100,6 +105,13 @@ def count(value: float | int | None) -> str:
         if value >= 10 * size or (name != "k" and value >= size):
             return f"{value / size:.3g} {name}"
     return f"{value:,.0f}"
+
+
+def side_by_side(sizes: tuple[int, ...]) -> str:
+    """'5 side by side', or '2 to 5' where cohorts differ; nothing for runs trained alone."""
+    if not sizes or sizes[-1] < 2:
+        return ""
+    return f"{sizes[0]} side by side" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} side by side"
 
 
 def learning_rate(value: float | None) -> str:

@@ -4,9 +4,9 @@ The critical value is that of the largest |t| over the family. Members on the sa
 means are; others count as independent, which is the careful side. Each member keeps its own t distribution, joined by a
 Gaussian copula and simulated with a fixed seed. Never wider than Bonferroni.
 
-Two or three seeds of one arm say next to nothing about how seeds vary, so the arms of one group (same model, train task,
-items and other side) share their seed part: M arms give it M (S - 1) degrees of freedom. ``benchmarks/coverage.py``
-measures how well the intervals hold.
+Two or three seeds of one arm say next to nothing about how seeds vary, so the arms of one group (same model, train
+task, items and other side) share their seed part: M arms give it M (S - 1) degrees of freedom.
+``benchmarks/coverage.py`` measures how well the intervals hold.
 
 Legend: S seeds, N items, M members of the family.
 """
@@ -21,8 +21,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import special, stats
 
-from rankscope.records import Contrast, Estimate
-from rankscope.stats.estimate import Parts, Spread, effective_items, half_width, interval, parts, reach, shared
+from rankscope.records import Contrast
+from rankscope.stats.estimate import Flips, Parts, Spread, estimate_from, half_width, interval, parts, shared
 
 _DRAWS = 20_000
 _POWER = 0.8
@@ -32,8 +32,8 @@ _POWER = 0.8
 class Pair:
     """One comparison: ``difference`` (S, N) is arm - other, item by item and seed by seed.
 
-    Pairs of equal ``group``, ``other``, ``task`` and N share their seed part. ``is_flips``: the scores are 0 or 1 (or, in
-    a pool, those of its ``strata`` are).
+    Pairs of equal ``group``, ``other``, ``task`` and N share their seed part. ``strata`` names each item's task in a
+    pool; ``changed`` goes with 0/1 scores.
     """
 
     arm: str
@@ -44,18 +44,13 @@ class Pair:
     clusters: np.ndarray | None = None
     strata: np.ndarray | None = None
     group: str = ""
-    is_flips: bool = False
+    changed: Flips | None = None
 
     @property
     def signed(self) -> np.ndarray:
         """The difference with positive meaning better."""
         values = np.atleast_2d(np.asarray(self.difference, dtype=float))
         return values if self.higher_is_better else -values
-
-    @property
-    def flips(self) -> float | None:
-        """Items that could have flipped, for 0/1 scores."""
-        return effective_items(self.signed.shape[1], self.clusters, self.strata) if self.is_flips else None
 
 
 def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95) -> list[Contrast]:
@@ -72,7 +67,7 @@ def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95)
 
 def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float) -> float:
     """The per-member error rate at which all M intervals hold together with probability 1 - alpha."""
-    usable = [i for i, s in enumerate(found) if math.isfinite(s.se) and s.se > 0]
+    usable = [i for i, s in enumerate(found) if math.isfinite(s.se) and (s.se > 0 or family[i].changed is not None)]
     if len(usable) < 2:
         return alpha
     correlation = np.eye(len(usable))
@@ -81,7 +76,7 @@ def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float) 
         groups.setdefault((family[i].task, family[i].signed.shape[1]), []).append(place)
     for (_, num_items), places in groups.items():
         means = np.array([family[usable[place]].signed.mean(axis=0) for place in places])  # (members, N)
-        errors = np.array([found[usable[place]].se for place in places])
+        errors = np.array([found[usable[place]].se or math.inf for place in places])  # no flip seen: independent
         joint = np.atleast_2d(np.cov(means)) / num_items / np.outer(errors, errors)
         np.fill_diagonal(joint, 1.0)
         correlation[np.ix_(places, places)] = joint
@@ -110,22 +105,16 @@ def _parts(family: Sequence[Pair]) -> list[Parts]:
 
 
 def _judge(pair: Pair, found: Spread, margin: float, level: float, alpha: float) -> Contrast:
-    values, flips = pair.signed, pair.flips
-    mean = float(values.mean())
-    method = "two-way variance components, t" + ("" if pair.clusters is None else ", clustered")
-    scope = "this seed only" if len(values) == 1 else "seeds and items"
-    estimate = Estimate(mean, *interval(mean, found, 1 - level, flips), found.se, values.shape[1], len(values), level,
-                        method, scope)  # fmt: skip
-    low, high = interval(mean, found, alpha, flips)
+    estimate = estimate_from(pair.signed, found, pair.clusters, level, pair.changed)
+    low, high = interval(estimate.value, found, alpha, pair.changed)
     if -margin < low and high < margin:
         verdict = "equivalent"
     elif low > 0 or high < 0:
         verdict = "better" if low > 0 else "worse"
     else:
         verdict = "undecided"
-    detectable = _detectable(found, alpha, flips)
-    return Contrast(pair.arm, pair.other, pair.task, estimate, low, high, _p_value(mean, found), margin, verdict,
-                    detectable)  # fmt: skip
+    return Contrast(pair.arm, pair.other, pair.task, estimate, low, high, _p_value(estimate.value, found), margin,
+                    verdict, _detectable(found, alpha, pair.changed))  # fmt: skip
 
 
 def _p_value(mean: float, found: Spread) -> float:
@@ -136,17 +125,19 @@ def _p_value(mean: float, found: Spread) -> float:
     return 2 * float(special.stdtr(found.df, -abs(mean) / found.se))
 
 
-def _detectable(found: Spread, alpha: float, flips: float | None) -> float:
-    """The true difference that would be shown with 80 % power."""
+def _detectable(found: Spread, alpha: float, changed: Flips | None) -> float:
+    """The true difference that would be shown with 80 % power; flips need enough of them, and can't exceed 1."""
     if not math.isfinite(found.se):
         return math.inf
     seen = half_width(found, alpha) + found.se * float(special.stdtrit(found.df, _POWER)) if found.se else 0.0
-    if flips is None:
+    if changed is None:
         return seen
-    return max(seen, reach(0.0, flips, alpha) * (1 + float(special.ndtri(_POWER) / special.ndtri(1 - alpha / 2))))
+    z = float(special.ndtri(1 - alpha / 2))
+    seen = max(seen, z * (z + float(special.ndtri(_POWER))) / (changed.items + z * z))
+    return seen if seen < 1 else math.inf
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=1)
 def _normal(members: int) -> np.ndarray:
     """The same draws for every family of one size."""
     return np.random.default_rng(0).standard_normal((_DRAWS, members))

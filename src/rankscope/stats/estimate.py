@@ -6,9 +6,9 @@ degrees of freedom (1946). Items that share a passage or template are clustered 
 strata (tasks of a pool) vary within their stratum only. Two or three seeds tell little about how seeds vary, so tables
 that are alike can share what they say about it (``shared``).
 
-Zeros and ones get Wilson's interval (1927), and differences of them are never told more finely than it allows: a change
-of size t needs a share of at least |t| of flipped items, so its variance is at least |t| (1 - |t|) / N, also where no
-flip was seen. If all flips go one way, or there are none, that is Tango's score interval for paired proportions (1998).
+Where few right or wrong answers flipped, the variance seen says little: without any flip it is zero. So an interval
+reaches at least as far from the mean as Clopper and Pearson's (1934) limit leaves open for the share of items that flip
+that way under every seed; without any flip that is the rule of three (Hanley & Lippman-Hand 1983).
 
 Knows nothing about arms or tasks.
 
@@ -36,6 +36,15 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Flips:
+    """Items that were wrong and became right under every seed, and the reverse, of ``items`` that could have."""
+
+    items: float
+    gained: float
+    lost: float
+
+
+@dataclass(frozen=True)
 class Parts:
     """What a mean's variance is made of: item + (seed - rest) / S, each with its degrees of freedom.
 
@@ -53,7 +62,11 @@ class Parts:
 
     @property
     def spread(self) -> Spread:
-        """Satterthwaite's standard error; a seed part estimated below zero counts as none."""
+        """Satterthwaite's standard error; a seed part estimated below zero counts as none.
+
+        The degrees of freedom are at least those of the least known part: a small difference of two large mean squares
+        would give next to none (Gaylor & Hopper 1969).
+        """
         if not math.isfinite(self.item):
             return Spread(math.nan, math.nan)
         if not self.seed > self.rest:
@@ -61,7 +74,7 @@ class Parts:
         variance = self.item + (self.seed - self.rest) / self.num_seeds
         noise = self.item**2 / self.item_df + (self.seed / self.num_seeds) ** 2 / self.seed_df
         noise += (self.rest / self.num_seeds) ** 2 / self.rest_df if self.rest_df else 0.0
-        return Spread(math.sqrt(variance), variance**2 / noise)
+        return Spread(math.sqrt(variance), max(variance**2 / noise, min(self.item_df, self.seed_df)))
 
 
 def parts(values: np.ndarray, clusters: np.ndarray | None = None, strata: np.ndarray | None = None) -> Parts:
@@ -110,29 +123,40 @@ def spread(values: np.ndarray, clusters: np.ndarray | None = None, strata: np.nd
 
 
 def mean_estimate(
-    values: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95, is_flips: bool = False
+    values: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95, changed: Flips | None = None
 ) -> Estimate:
     """Mean of ``values`` (S, N) with a t interval. One seed: the seed part can't be seen, and ``scope`` says so.
 
-    ``is_flips``: the values are differences of 0/1 scores. One item, or items of one cluster: the interval is infinite.
-    Raises ValueError as ``parts`` does.
+    ``changed`` goes with differences of 0/1 scores. One item, or items of one cluster: the interval is infinite. Raises
+    ValueError as ``parts`` does.
     """
-    values = _table(values)
-    num_seeds, num_items = values.shape
-    found, mean = spread(values, clusters), float(values.mean())
-    flips = effective_items(num_items, clusters) if is_flips else None
+    return estimate_from(_table(values), spread(values, clusters), clusters, level, changed)
+
+
+def mean_estimates(tables: Sequence[tuple[np.ndarray, np.ndarray | None]], level: float = 0.95) -> list[Estimate]:
+    """Means of tables that are alike, given as (values, clusters): their seed part is shared."""
+    found = shared([parts(values, clusters) for values, clusters in tables])
+    return [estimate_from(v, p.spread, c, level) for (v, c), p in zip(tables, found, strict=True)]
+
+
+def estimate_from(
+    values: np.ndarray, found: Spread, clusters: np.ndarray | None, level: float, changed: Flips | None = None
+) -> Estimate:
+    """The mean of ``values`` (S, N) with the interval that its spread gives."""
+    (num_seeds, num_items), mean = values.shape, float(values.mean())
     scope = "this seed only" if num_seeds == 1 else "seeds and items"
     method = "two-way variance components, t" + ("" if clusters is None else ", clustered")
-    low, high = interval(mean, found, 1 - level, flips)
+    low, high = interval(mean, found, 1 - level, changed)
     return Estimate(mean, low, high, found.se, num_items, num_seeds, level, method, scope)
 
 
-def interval(mean: float, found: Spread, alpha: float, flips: float | None = None) -> tuple[float, float]:
-    """The two-sided t interval at ``1 - alpha``, not narrower than differences of 0/1 scores on ``flips`` items allow."""
+def interval(mean: float, found: Spread, alpha: float, changed: Flips | None = None) -> tuple[float, float]:
+    """The two-sided t interval at ``1 - alpha``; with 0/1 scores within [-1, 1], and as wide as unseen flips demand."""
     half = half_width(found, alpha)
-    if flips is None:
+    if changed is None:
         return mean - half, mean + half
-    return min(mean - half, -reach(-mean, flips, alpha)), max(mean + half, reach(mean, flips, alpha))
+    below, above = unseen(changed.lost, changed.items, alpha), unseen(changed.gained, changed.items, alpha)
+    return max(mean - max(half, below), -1.0), min(mean + max(half, above), 1.0)
 
 
 def half_width(found: Spread, alpha: float) -> float:
@@ -143,13 +167,14 @@ def half_width(found: Spread, alpha: float) -> float:
 
 
 def rate_estimate(values: np.ndarray, clusters: np.ndarray | None = None, level: float = 0.95) -> Estimate:
-    """Mean over the items (N,) of one fixed model; Wilson's interval for zeros and ones without clusters, else t."""
+    """Mean over the items (N,) of one fixed model; Wilson's interval (1927) for 0/1 scores without clusters, else t."""
     values = _table(np.asarray(values, dtype=float)[None])[0]
     if clusters is not None or not is_binary(values):
         return replace(mean_estimate(values[None], clusters, level), scope="items")
-    n, p = len(values), float(values.mean())
-    low, high = 1 - reach(1 - p, n, 1 - level), reach(p, n, 1 - level)
-    return Estimate(p, low, high, math.sqrt(p * (1 - p) / n), n, 1, level, "Wilson", "items")
+    n, p, z = len(values), float(values.mean()), float(special.ndtri((1 + level) / 2))
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Estimate(p, middle - half, middle + half, math.sqrt(p * (1 - p) / n), n, 1, level, "Wilson", "items")
 
 
 def is_binary(values: np.ndarray) -> bool:
@@ -157,28 +182,27 @@ def is_binary(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def reach(mean: float, num_items: float, alpha: float) -> float:
-    """The largest t with |t - mean| within z standard errors of a variance t (1 - t) / N; -inf if there is none.
-
-    For a rate it is Wilson's upper limit. For a mean of differences of 0/1 scores it is what can't be excluded above,
-    whatever variance was seen; the limit below is ``-reach(-mean)``.
-    """
-    z = float(special.ndtri(1 - alpha / 2))
-    room = mean * (1 - mean) / num_items + (z / (2 * num_items)) ** 2
-    if room < 0:
-        return -math.inf
-    return (mean + z * z / (2 * num_items) + z * math.sqrt(room)) / (1 + z * z / num_items)
+def unseen(count: float, num_items: float, alpha: float) -> float:
+    """How far Clopper and Pearson's upper limit of a share lies above the share seen, ``count`` of ``num_items``."""
+    if count >= num_items:
+        return 0.0
+    return float(special.betaincinv(count + 1, num_items - count, 1 - alpha / 2)) - count / num_items
 
 
-def effective_items(num_items: int, clusters: np.ndarray | None = None, strata: np.ndarray | None = None) -> float:
-    """How many single items tell as much: clusters may flip as a whole (Kish 1965), and the smallest of H strata
-    limits what is known of their equally weighted mean.
-    """
-    groups, sizes = _groups(strata, num_items), []
-    for group in groups:
-        count = np.ones(len(group)) if clusters is None else np.unique(clusters[group], return_counts=True)[1]
-        sizes.append(float(count.sum() ** 2 / (count**2).sum()))
-    return len(groups) * min(sizes)
+def flips(difference: np.ndarray, clusters: np.ndarray | None = None) -> Flips:
+    """What flipped in differences (S, N) of 0/1 scores. Clusters may flip as a whole: items count as Kish's (1965)."""
+    num_items = difference.shape[1]
+    sizes = np.ones(num_items) if clusters is None else np.unique(clusters, return_counts=True)[1]
+    items = float(num_items**2 / (sizes**2).sum())
+    gained, lost = (float((sign * difference > 0.5).all(axis=0).mean()) for sign in (1, -1))
+    return Flips(items, gained * items, lost * items)
+
+
+def pooled_flips(tasks: Sequence[Flips]) -> Flips:
+    """Those of the tasks' mean with equal weights; the smallest task limits what is known of it."""
+    items = len(tasks) * min(t.items for t in tasks)
+    gained, lost = (float(np.mean([getattr(t, name) / t.items for t in tasks])) for name in ("gained", "lost"))
+    return Flips(items, gained * items, lost * items)
 
 
 def _groups(strata: np.ndarray | None, num_items: int) -> list[np.ndarray]:
