@@ -3,8 +3,8 @@
     python benchmarks/demo_tradeoff.py [STORE] [SETS]
 
 A set passes if, for some train task, one arm gains at least 20 points and keeps at least 80 % of retention while
-another loses at least 15 points more retention. Only the ends of the sweep are run (the lowest rank, the highest, full SFT): what
-is trained beside a run changes nothing. The demo's own seeds are not used. Prints a table and one JSON line last.
+another loses at least 15 points more retention. Only the ends of the sweep are run (lowest rank, highest rank, full
+SFT): what is trained beside a run changes nothing. The demo's own seeds are not used. Prints a table and one JSON line.
 """
 
 import json
