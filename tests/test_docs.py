@@ -55,7 +55,7 @@ def test_every_ready_study_is_valid(file):
 def test_the_python_quickstart_runs_and_runs_again_at_once(tmp_path):
     script = ROOT / "examples" / "01_quickstart.py"
     first, again = (
-        subprocess.run([sys.executable, str(script), "q"], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        subprocess.run([sys.executable, str(script), "q"], cwd=tmp_path, capture_output=True, text=True, timeout=900)
         for _ in range(2)
     )
     assert first.returncode == again.returncode == 0, first.stderr + again.stderr

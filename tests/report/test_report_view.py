@@ -413,3 +413,18 @@ def test_one_item_gives_a_number_without_an_interval_and_no_invalid_json(evidenc
     assert {e.contrast.verdict for e in view.effects} == {"undecided"}
     assert "[no interval]" in render(view, "html")
     json.loads(render(view, "json"))
+
+
+@pytest.mark.parametrize(
+    "given, shown",
+    [
+        ("org/model", "org/model"),
+        ("demo", "demo"),
+        ("/home/me/models/x", "x (local)"),
+        ("../a/m.gguf", "m.gguf (local)"),
+    ],
+)
+def test_a_report_names_no_path_of_its_author(given, shown):
+    from rankscope.report.tables import _public
+
+    assert _public(given) == shown

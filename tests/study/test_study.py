@@ -118,6 +118,7 @@ def test_the_plan_knows_what_is_done_and_what_the_rest_takes(small, store, tmp_p
     small["arms"][1]["lora"]["rank"] = [1, 4, 16]
     more = Study.load(small).plan(store)
     assert (len(more.runs), more.num_done) == (11, 8) and more.forecast.basis == "measured"
+    assert any(note.startswith("two seeds") for note in more.notes)
     assert 0 < more.forecast.peak_bytes < 4e9
     assert json.loads(json.dumps(more.as_dict()))["forecast"]["basis"] == "measured"
 

@@ -215,7 +215,8 @@ def provenance(index: Index) -> tuple[Fact, ...]:
     facts = []
     for model in models.values():
         origin = (
-            f"{model.id}, revision {model.revision or 'not given'}, {model.dtype}, key {model.key or 'not recorded'}"
+            f"{_public(model.id)}, revision {model.revision or 'not given'}, {model.dtype}, "
+            f"key {model.key or 'not recorded'}"
         )
         facts.append(Fact(f"Model {model.name}", origin))
     for ref in {r.spec.train.name: r.spec.train for r in index.runs if r.spec.train}.values():
@@ -233,6 +234,12 @@ def provenance(index: Index) -> tuple[Fact, ...]:
         shown = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
         facts.append(Fact("Recipe (all arms)", ", ".join(f"{k} {v}" for k, v in shown.items() if v is not None)))
     return tuple(facts + _origins(index))
+
+
+def _public(model_id: str) -> str:
+    """A hub id as it is; of a path only the last part, since a report is for others and a path is nobody's business."""
+    is_path = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1
+    return f"{model_id.rstrip('/').rsplit('/', 1)[-1]} (local)" if is_path else model_id
 
 
 def _origins(index: Index) -> list[Fact]:

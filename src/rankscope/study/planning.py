@@ -15,6 +15,11 @@ from rankscope.study import forecast as fc
 from rankscope.study.plan import Plan, base_spec, cohorts, run_key, task_key
 from rankscope.study.rates import Rates, arm_rates
 
+_FEW_SEEDS = {
+    1: ("one seed: every interval speaks for that seed only",),
+    2: ("two seeds: where seeds vary a lot, verdicts err more often than the 5 % meant; three seeds are safer",),
+}
+
 
 def make_plan(study: Any, store: Any | None) -> Plan:
     """Every run there is to do, as far as known: rates still to be chosen show as trials of the first seed."""
@@ -39,7 +44,7 @@ def make_plan(study: Any, store: Any | None) -> Plan:
                 if run_key(spec) not in found or found[run_key(spec)].status == "done":
                     work.evaluate(spec, study.config.evaluations(raw))
         parts.append(work.forecast())
-    return Plan(tuple(names), _total(parts), tuple(notes))
+    return Plan(tuple(names), _total(parts), tuple([*notes, *_FEW_SEEDS.get(len(study.config.seeds), ())]))
 
 
 def _notes(size: fc.Size | None, model: ModelRef, rates: Sequence[Rates], told: list[str]) -> list[str]:
