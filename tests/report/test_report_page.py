@@ -150,3 +150,15 @@ def test_numbers_are_written_with_sign_unit_and_interval():
     durations = [wording.duration(s) for s in (None, 0.42, 61.0, 600.0, 9000.0)]
     assert durations == ["–", "0.42 s", "61 s", "10 min", "2.5 h"]
     assert [wording.count(n) for n in (None, 4000, 16_000, 1_230_000, 8e9)] == ["–", "4,000", "16 k", "1.23 M", "8 B"]
+
+
+def test_labels_of_points_that_lie_close_are_kept_apart_and_others_stay():
+    from rankscope.report.charts import _apart
+
+    points = [
+        {"arm": a, "gain": g, "gain_low": g - 5, "gain_high": g + 5} for a, g in (("a", 17.2), ("b", 17.3), ("c", 5.0))
+    ]
+    placed = {p["arm"]: p["label"] for p in _apart(points, height=215)}
+    step = 14 * (22.3 - 0.0) / 215
+    assert placed["b"] == 17.3 and placed["c"] == 5.0
+    assert placed["a"] == pytest.approx(17.3 - step)

@@ -97,10 +97,23 @@ def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -
     ]
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=["lora", "full"], range=["circle", "square"]), legend=None)
     marks = data.mark_point(filled=True, size=130, opacity=1).encode(x=x, y=y, color=hue, shape=shape, tooltip=tooltip)
-    labels = data.mark_text(align="left", dx=9, dy=-9, fontSize=12.5, fontWeight=600, color=INK).encode(
-        x=x, y=y, text="arm:N"
+    labels = alt.Chart(alt.Data(values=_apart(points, TALL - 85)))
+    text = labels.mark_text(align="left", dx=9, dy=-9, fontSize=12.5, fontWeight=600, color=INK).encode(
+        x=x, y=alt.Y("label:Q"), text="arm:N"
     )
-    return finished(alt.layer(*zero, *bars, marks, labels), TALL - 85)
+    return finished(alt.layer(*zero, *bars, marks, text), TALL - 85)
+
+
+def _apart(points: list[dict], height: int, line: int = 14) -> list[dict]:
+    """The points with a ``label`` height each, pushed down where the labels of near points would cover each other."""
+    values = [p[key] for p in points for key in ("gain_low", "gain_high", "gain")] + [0.0]
+    step = line * (max(values) - min(values)) / height or 1.0
+    placed: list[dict] = []
+    lowest = math.inf
+    for point in sorted(points, key=lambda p: -p["gain"]):
+        lowest = min(point["gain"], lowest - step)
+        placed.append({**point, "label": lowest})
+    return placed
 
 
 def _rank_curves(view: View) -> list[Chart]:
