@@ -168,3 +168,13 @@ def test_every_share_of_gains_and_losses_among_sixty_items_is_covered(alpha):
         )
         assert wide_miss <= 1.15 * alpha
         assert plain_miss > 3 * alpha or gain + loss > 0.05
+
+
+def test_a_perfect_score_is_no_certainty():
+    ones, clusters = np.ones(20), np.repeat(np.arange(5), 4)
+    alone, clustered = rate_estimate(ones), rate_estimate(ones, clusters)
+    assert clustered.high == 1.0 and clustered.low == pytest.approx(0.025 ** (1 / 5))
+    assert clustered.low < alone.low < 1.0
+    (arm, none) = mean_estimates([(np.ones((3, 240)), None), (np.zeros((3, 240)), None)])
+    assert (arm.low, arm.high) == (pytest.approx(0.025 ** (1 / 240)), 1.0)
+    assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 240)))

@@ -136,7 +136,7 @@ def mean_estimate(
 def mean_estimates(tables: Sequence[tuple[np.ndarray, np.ndarray | None]], level: float = 0.95) -> list[Estimate]:
     """Means of tables that are alike, given as (values, clusters): their seed part is shared."""
     found = shared([parts(values, clusters) for values, clusters in tables])
-    return [estimate_from(v, p.spread, c, level) for (v, c), p in zip(tables, found, strict=True)]
+    return [_rate(v, estimate_from(v, p.spread, c, level), c) for (v, c), p in zip(tables, found, strict=True)]
 
 
 def estimate_from(
@@ -170,11 +170,23 @@ def rate_estimate(values: np.ndarray, clusters: np.ndarray | None = None, level:
     """Mean over the items (N,) of one fixed model; Wilson's interval (1927) for 0/1 scores without clusters, else t."""
     values = _table(np.asarray(values, dtype=float)[None])[0]
     if clusters is not None or not is_binary(values):
-        return replace(mean_estimate(values[None], clusters, level), scope="items")
+        return replace(_rate(values, mean_estimate(values[None], clusters, level), clusters), scope="items")
     n, p, z = len(values), float(values.mean()), float(special.ndtri((1 + level) / 2))
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return Estimate(p, middle - half, middle + half, math.sqrt(p * (1 - p) / n), n, 1, level, "Wilson", "items")
+
+
+def _rate(values: np.ndarray, estimate: Estimate, clusters: np.ndarray | None) -> Estimate:
+    """The same estimate; if every answer was right, or every one wrong, with Clopper and Pearson's limit.
+
+    Such scores show no variance, and yet the next item may be another. Items of one cluster count as one.
+    """
+    if estimate.se != 0 or not is_binary(values):
+        return estimate
+    count = values.shape[-1] if clusters is None else len(np.unique(clusters))
+    edge = ((1 - estimate.level) / 2) ** (1 / count)
+    return replace(estimate, low=edge) if estimate.value > 0.5 else replace(estimate, high=1 - edge)
 
 
 def is_binary(values: np.ndarray) -> bool:

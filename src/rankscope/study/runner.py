@@ -22,7 +22,7 @@ from rankscope.models.locate import check_safetensors
 from rankscope.models.lora import AdapterBank
 from rankscope.provenance import content_key, environment
 from rankscope.records import ModelRef, RunResult, RunSpec, TaskRef
-from rankscope.stats.estimate import mean_estimate
+from rankscope.stats.estimate import rate_estimate
 from rankscope.storage.blobs import FULL, full_disk
 from rankscope.study.plan import base_spec, cohorts, run_key, task_key
 from rankscope.study.rates import arm_rates
@@ -294,7 +294,7 @@ def score_model(model: str, refs: list[TaskRef], adapter: str | None, data_dir, 
             raise RunFailed(f"{ref.name} can't be scored: {found.message}", stage="score")
         clusters = np.array([s.cluster or s.item for s in found.scores])
         shared = clusters if any(s.cluster for s in found.scores) else None
-        estimate = mean_estimate(np.array([[s.value for s in found.scores]]), shared)
+        estimate = rate_estimate(np.array([s.value for s in found.scores]), shared)
         above = None if found.chance is None else estimate.low > found.chance
         rows.append({"task": ref.name, "metric": found.metric, "value": estimate.value, "low": estimate.low,
                      "high": estimate.high, "n": len(found.scores), "chance": found.chance, "above_chance": above,
