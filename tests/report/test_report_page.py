@@ -155,10 +155,11 @@ def test_numbers_are_written_with_sign_unit_and_interval():
 def test_labels_of_points_that_lie_close_are_kept_apart_and_others_stay():
     from rankscope.report.charts import _apart
 
-    points = [
-        {"arm": a, "gain": g, "gain_low": g - 5, "gain_high": g + 5} for a, g in (("a", 17.2), ("b", 17.3), ("c", 5.0))
-    ]
-    placed = {p["arm"]: p["label"] for p in _apart(points, height=215)}
-    step = 14 * (22.3 - 0.0) / 215
-    assert placed["b"] == 17.3 and placed["c"] == 5.0
-    assert placed["a"] == pytest.approx(17.3 - step)
+    def point(arm: str, loss: float, gain: float) -> dict:
+        sides = {f"{n}_{e}": v + d for n, v in (("gain", gain), ("loss", loss)) for e, d in (("low", -5), ("high", 5))}
+        return {"arm": arm, "gain": gain, "loss": loss, **sides}
+
+    crowd = [point("a", 10, 17.2), point("b", 11, 17.3), point("far", 90, 17.25), point("below", 10, 5.0)]
+    placed = {p["arm"]: p["label"] for p in _apart(crowd, height=215)}
+    assert (placed["b"], placed["far"], placed["below"]) == (17.3, 17.25, 5.0)
+    assert placed["a"] == pytest.approx(17.3 - 14 * 22.3 / 215)

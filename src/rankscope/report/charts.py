@@ -104,16 +104,25 @@ def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -
     return finished(alt.layer(*zero, *bars, marks, text), TALL - 85)
 
 
-def _apart(points: list[dict], height: int, line: int = 14) -> list[dict]:
-    """The points with a ``label`` height each, pushed down where the labels of near points would cover each other."""
-    values = [p[key] for p in points for key in ("gain_low", "gain_high", "gain")] + [0.0]
-    step = line * (max(values) - min(values)) / height or 1.0
+def _apart(points: list[dict], height: int, line: int = 14, width: float = 0.2) -> list[dict]:
+    """The points with a ``label`` height each, pushed down where it would cover that of a near point.
+
+    A label takes about ``line`` pixels of the plot's height and ``width`` of its breadth.
+    """
+    step, reach = line * _extent(points, "gain") / height, width * _extent(points, "loss")
     placed: list[dict] = []
-    lowest = math.inf
     for point in sorted(points, key=lambda p: -p["gain"]):
-        lowest = min(point["gain"], lowest - step)
-        placed.append({**point, "label": lowest})
+        label = point["gain"]
+        for other in sorted(placed, key=lambda p: -p["label"]):
+            if abs(other["loss"] - point["loss"]) < reach and abs(other["label"] - label) < step:
+                label = other["label"] - step
+        placed.append({**point, "label": label})
     return placed
+
+
+def _extent(points: list[dict], name: str) -> float:
+    values = [p[key] for p in points for key in (f"{name}_low", f"{name}_high", name)] + [0.0]
+    return max(values) - min(values)
 
 
 def _rank_curves(view: View) -> list[Chart]:
