@@ -1,0 +1,77 @@
+"""How an arm's learning rate is found, on planted validation losses."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rankscope.records import Arm, ModelRef, Recipe, RunResult, RunSpec, TaskRef
+from rankscope.study.plan import run_key
+from rankscope.study.rates import EXTENSIONS, arm_rates, next_rate
+
+
+def _specs(*rates: float, auto: bool = True) -> list[RunSpec]:
+    arm = Arm("lora-r4", "lora", lr_auto=auto, rank=4, alpha=32.0)
+    return [RunSpec(ModelRef("m", key="m"), arm, lr, TaskRef("demo_people", data_key="d"), Recipe(), 0) for lr in rates]
+
+
+def _settle(specs: list[RunSpec], loss) -> tuple[list[float], object]:
+    """Run what is missing until nothing is; the loss of a rate is ``loss(lr)``. Gives the rates tried, in order."""
+    done: dict[str, RunResult] = {}
+    tried: list[float] = []
+    for _ in range(10):
+        found = arm_rates(lambda keys: {k: done[k] for k in keys if k in done}, specs)
+        if found.is_settled:
+            return tried, found
+        for spec in found.missing:
+            tried.append(spec.lr)
+            key, value = run_key(spec), loss(spec.lr)
+            failed = not math.isfinite(value)
+            done[key] = RunResult(key, "failed" if failed else "done", validation_loss=None if failed else value,
+                                  validation_se=0.001)  # fmt: skip
+    raise AssertionError("never settled")
+
+
+def _bowl(best: float):
+    return lambda lr: abs(math.log10(lr / best))
+
+
+def test_a_best_rate_inside_the_grid_needs_no_more():
+    tried, found = _settle(_specs(1e-4, 3e-4, 1e-3), _bowl(3e-4))
+    assert tried == [1e-4, 3e-4, 1e-3] and found.chosen.lr == 3e-4 and found.choice.edge == ""
+
+
+@pytest.mark.parametrize("best, added", [(3e-3, [3e-3, 1e-2]), (3e-5, [3e-5, 1e-5])])
+def test_a_best_rate_at_the_end_is_followed(best, added):
+    tried, found = _settle(_specs(1e-4, 3e-4, 1e-3), _bowl(best))
+    assert tried[3:] == added and found.chosen.lr == best and found.choice.edge == ""
+
+
+def test_it_is_followed_twice_at_most_and_the_edge_is_told():
+    tried, found = _settle(_specs(1e-4, 3e-4, 1e-3), _bowl(1.0))
+    assert len(tried) == 3 + EXTENSIONS and found.chosen.lr == 1e-2 and found.choice.edge == "high"
+
+
+def test_a_grid_that_was_given_is_never_left():
+    tried, found = _settle(_specs(1e-4, 3e-4, auto=False), _bowl(1.0))
+    assert tried == [1e-4, 3e-4] and found.choice.edge == "high"
+
+
+def test_a_diverged_trial_is_never_chosen_and_one_fixed_rate_needs_no_trial():
+    _, found = _settle(_specs(1e-4, 3e-4, 1e-3), lambda lr: math.nan if lr > 2e-4 else 1.0)
+    assert found.chosen.lr in (1e-4, 3e-5, 1e-5)
+    assert arm_rates(lambda keys: {}, _specs(1e-3, auto=False)).is_settled
+
+
+def test_where_every_trial_failed_the_arm_is_a_failed_row_at_its_lowest_rate():
+    _, found = _settle(_specs(1e-4, 3e-4, auto=False), lambda lr: math.nan)
+    assert found.choice is None and found.chosen.lr == 1e-4
+
+
+def test_neighbours_go_by_one_and_three():
+    up = [1e-5]
+    for _ in range(4):
+        up.append(next_rate(up[-1], True))
+    assert up == [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]
+    assert [next_rate(r, False) for r in (1e-3, 3e-4)] == [3e-4, 1e-4]
