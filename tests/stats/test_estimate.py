@@ -178,3 +178,8 @@ def test_a_perfect_score_is_no_certainty():
     (arm, none) = mean_estimates([(np.ones((3, 240)), None), (np.zeros((3, 240)), None)])
     assert (arm.low, arm.high) == (pytest.approx(0.025 ** (1 / 240)), 1.0)
     assert (none.low, none.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 240)))
+
+
+def test_a_share_of_right_answers_stays_between_none_and_all():
+    few = rate_estimate(np.array([1.0, 0, 0, 0, 0, 0, 0, 0]), np.repeat(np.arange(4), 2))
+    assert few.low == 0.0 < few.value < few.high < 1.0

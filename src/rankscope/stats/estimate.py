@@ -178,12 +178,14 @@ def rate_estimate(values: np.ndarray, clusters: np.ndarray | None = None, level:
 
 
 def _rate(values: np.ndarray, estimate: Estimate, clusters: np.ndarray | None) -> Estimate:
-    """The same estimate; if every answer was right, or every one wrong, with Clopper and Pearson's limit.
+    """The same estimate of right or wrong answers within 0 and 1; if all are alike, with Clopper and Pearson's limit.
 
     Such scores show no variance, and yet the next item may be another. Items of one cluster count as one.
     """
-    if estimate.se != 0 or not is_binary(values):
+    if not is_binary(values):
         return estimate
+    if estimate.se != 0:
+        return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
     count = values.shape[-1] if clusters is None else len(np.unique(clusters))
     edge = ((1 - estimate.level) / 2) ** (1 / count)
     return replace(estimate, low=edge) if estimate.value > 0.5 else replace(estimate, high=1 - edge)
