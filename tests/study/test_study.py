@@ -103,6 +103,24 @@ def test_keep_says_which_weights_stay(small, tmp_path, keep, expected):
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
+def test_a_study_leaves_alone_the_weights_that_another_one_keeps(small, tmp_path):
+    small["training"] |= {"max_steps": 2, "seeds": [0]}
+    mine, other = Study.load(small | {"keep": "all"}), Study.load(small | {"name": "other", "keep": "adapters"})
+    mine.run(tmp_path)
+    kept = _blobs(tmp_path, mine)
+    small["evaluate"]["retention"].append({"task": "demo_skills", "limit": 8})
+    Study.load(small | {"name": "third", "keep": "best"}).run(tmp_path)
+    assert other.run(tmp_path).is_complete
+    assert kept == _blobs(tmp_path, mine) and ("full", 0) in kept[0]
+
+
+def test_half_precision_without_range_is_not_trained(small, tmp_path):
+    small["models"][0]["dtype"] = "float16"
+    with pytest.raises(InputError, match="float16 is for scoring"):
+        Study.load(small).run(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_budget_that_is_used_up_starts_nothing_and_says_so(small, tmp_path, work):
     result = Study.load(small).run(tmp_path, budget_seconds=1e-9)
     assert not result.is_complete and not [w for w in work if w.startswith("train")]

@@ -14,7 +14,7 @@ title: How much LoRA rank is too much for SmolLM2 on science questions?
 # A hub id, a folder, a .gguf file, or demo (the small bundled model).
 models:
   - id: HuggingFaceTB/SmolLM2-135M-Instruct
-    dtype: auto                  # auto | float32 | bfloat16 | float16
+    dtype: auto                  # auto | float32 | bfloat16
 
 # One run per model, train task, arm and seed. limit counts train rows.
 train:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rankscope.config.load import place
-from rankscope.errors import DataError, InputError
+from rankscope.errors import DataError, InputError, ModelError
 from rankscope.models import locate
 from rankscope.records import ModelRef, TaskRef
 from rankscope.tasks import task as tasks
@@ -51,6 +51,11 @@ def check(study: Any, is_offline: bool = False) -> None:
     Raises InputError.
     """
     models, pairs = study.resolve()
+    for index, model in enumerate(models):
+        if model.dtype == "float16":
+            with at(study, "models", index, "dtype"):
+                raise ModelError("float16 is for scoring: its gradients underflow in training", got="float16",
+                                 hint="Use bfloat16 or float32")  # fmt: skip
     for index, (_, ref) in enumerate(pairs):
         if is_offline and not tasks.is_local(ref, study.data_dir, "train"):
             continue

@@ -204,7 +204,9 @@ class Runner:
             return
         weights = lambda base: applied(base, spec, self.store.blobs.path(key))  # noqa: E731
         self._evaluate(key, spec.arm.name, evaluations, weights)
-        if self.study.config.keep == "adapters" and spec.arm.kind == "full":
+        # Large, and not wanted: gone at once, not only when the whole train task is done.
+        is_wanted = self.study.config.keep != "adapters" or key in self.store.wanted_by_others(self.study.key)
+        if spec.arm.kind == "full" and not is_wanted:
             self.store.blobs.remove(key)
 
     def _evaluate(self, key: str, label: str, evaluations, weights) -> None:
@@ -227,7 +229,7 @@ class Runner:
         """Drop the weights that ``keep`` doesn't name, once all runs of a train task are scored."""
         config, ref = self.study.config, dict(self.study.resolve()[1])[raw]
         finals = [s for seed in config.seeds for s in self.study.finals(self._find, self.model, ref, seed)]
-        if config.keep == "all" or not all(self._is_scored(s, config.evaluations(raw)) for s in finals):
+        if not all(self._is_scored(s, config.evaluations(raw)) for s in finals):
             return
         wanted = {run_key(s) for s in finals if s.arm.kind == "lora"}
         if config.keep == "best":
@@ -237,6 +239,7 @@ class Runner:
             wanted = {run_key(s) for s in finals if best is not None and s.arm.name == best.arm}
         trials = [s for specs in self.study.arm_trials(self.model, ref) for s in arm_rates(self._find, specs).trials]
         mine = {run_key(s) for s in [*finals, *trials]}
+        wanted = mine if config.keep == "all" else wanted
         self.store.want(self.study.key, mine, wanted)
         for key in mine - wanted - self.store.wanted_by_others(self.study.key):
             self.store.blobs.remove(key)
