@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["in_domain", "cross_domain", "retention"]
-ArmKind = Literal["base", "lora", "full"]
+ArmKind = Literal["base", "lora", "full", "adapter", "checkpoint"]
+GIVEN = ("adapter", "checkpoint")
+"""Kinds of arms that exist already: they are scored and never trained."""
 Status = Literal["done", "failed"]
 
 
@@ -49,7 +51,10 @@ class TaskRef:
 
 @dataclass(frozen=True)
 class Arm:
-    """One treatment. ``lr`` holds the candidates; a run has exactly one. ``lr_auto``: the grid may be extended."""
+    """One treatment. ``lr`` holds the candidates; a run has exactly one. ``lr_auto``: the grid may be extended.
+
+    ``path`` and ``key`` (its content hash) are those of an adapter or checkpoint that exists already.
+    """
 
     name: str
     kind: ArmKind
@@ -60,6 +65,8 @@ class Arm:
     targets: tuple[str, ...] = ("all-linear",)
     scaling: Literal["standard", "rslora"] = "standard"
     dropout: float = 0.0
+    path: str | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class RunSpec:
     @property
     def name(self) -> str:
         if self.train is None:
-            return f"{self.model.name}/base"
+            return f"{self.model.name}/{self.arm.name}"
         return f"{self.model.name}/{self.train.name}/{self.arm.name}/lr{self.lr:g}/seed{self.seed}"
 
 

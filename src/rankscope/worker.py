@@ -74,8 +74,7 @@ class Trained:
         if spec.arm.kind == "full":
             adapter.write_full(path, self.base.model)
         else:
-            names = adapter.peft_targets(self.base.model, spec.arm.targets)
-            adapter.write_adapter(path, trainee.tensors(), spec.arm, names, spec.model.id)
+            adapter.write_adapter(path, trainee.tensors(), spec.arm, self.base.model, spec.model.id)
 
     def close(self) -> None:
         for name in list(self.bank.arms) if self.bank is not None else ():
@@ -91,6 +90,8 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
     trained = Trained(mine, bank, [])
     try:
         trained.trainees = [recruit(mine, bank, key, spec, data) for key, spec in runs]
+        if bank is not None and hasattr(base.model.config, "num_experts_per_tok"):
+            trained.notes.append("a mixture of experts: LoRA adapts attention and shared layers, not the experts")
         if data.dropped:
             trained.notes.append(f"{data.dropped} training rows had no token left to learn and were dropped")
         if data.cut:

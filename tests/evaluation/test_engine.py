@@ -103,9 +103,11 @@ def test_other_families_are_scored_as_they_score_themselves(base, kind):
         assert sums == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_model_with_logits_of_its_own_is_refused_and_not_scored_wrong(base):
+def test_a_model_with_logits_of_its_own_is_refused_and_not_scored_wrong(base, monkeypatch):
+    model = _model("granite")(base.tokenizer)
+    monkeypatch.setattr(type(model), "logits", lambda self, hidden: self.model.get_output_embeddings()(hidden))
     with pytest.raises(ModelError, match="turns hidden states into logits"):
-        loglikelihoods(_model("granite")(base.tokenizer), _requests(2, 481))
+        loglikelihoods(model, _requests(2, 481))
 
 
 def test_logits_a_slice_at_a_time_are_the_same_with_their_gradient(base, monkeypatch):

@@ -8,6 +8,7 @@ from peft import PeftModel
 
 from rankscope.errors import ModelError
 from rankscope.models import adapter
+from rankscope.models.given import read_given, wearing
 from rankscope.models.lora import AdapterBank, find_targets, scale
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
 from rankscope.training.cohort import recruit
@@ -90,7 +91,7 @@ def test_our_file_is_a_peft_adapter(base, bank, people, tmp_path):
     with bank.use("a"):
         ours = _logits(base)
     blob = tmp_path / "blob.safetensors"
-    adapter.write_adapter(blob, trainee.tensors(), arm, adapter.peft_targets(base.model, arm.targets), "demo")
+    adapter.write_adapter(blob, trainee.tensors(), arm, base.model, "demo")
     bank.remove("a")
     adapter.export_adapter(blob, tmp_path / "out")
 
@@ -101,10 +102,7 @@ def test_our_file_is_a_peft_adapter(base, bank, people, tmp_path):
         theirs = loaded(input_ids=_ids(), use_cache=False).logits
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
-    tensors, read = adapter.read_adapter_folder(tmp_path / "out")
-    bank.add("b", read, 7)
-    bank.load("b", tensors)
-    with bank.use("b"):
+    with wearing(base, read_given(tmp_path / "out"), tmp_path / "out"):
         assert torch.equal(_logits(base), ours)
 
 

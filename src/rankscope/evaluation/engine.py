@@ -82,7 +82,10 @@ def sharing(base: Base) -> bool:
         if not _close(single, expected, near):
             raise ModelError("this architecture turns hidden states into logits in a way that isn't known here",
                              got=type(base.model).__name__, hint="Please report it with the model's name")  # fmt: skip
-        base.can_share = _close(_shared(base, [request])[0], expected, near)
+        try:
+            base.can_share = _close(_shared(base, [request])[0], expected, near)
+        except (ValueError, RuntimeError, TypeError):  # attention by distance (ALiBi) or by state takes no such mask
+            base.can_share = False
     return base.can_share
 
 

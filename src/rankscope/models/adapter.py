@@ -12,18 +12,22 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from rankscope.errors import ModelError
 from rankscope.models.files import save
-from rankscope.models.lora import AdapterBank, find_targets
+from rankscope.models.lora import LoraLinear, find_targets, linear_modules
 from rankscope.records import Arm
 
 _PREFIX = "base_model.model."
 
 
-def write_adapter(path: Path, tensors: dict[str, Tensor], arm: Arm, targets: list[str], base: str) -> None:
-    """One safetensors file with PEFT's tensor names; its config travels in the file's metadata."""
-    config = peft_config(arm, targets, base)
+def write_adapter(path: Path, tensors: dict[str, Tensor], arm: Arm, model: nn.Module, base: str) -> None:
+    """One safetensors file with PEFT's tensor names; its config travels in the file's metadata.
+
+    ``model`` is the one that wears the adapter, ``base`` the id that its config names.
+    """
+    config = peft_config(arm, model, base)
     renamed = {_PREFIX + k: v for k, v in tensors.items()}
     save(renamed, path, {"format": "pt", "adapter_config": json.dumps(config)})
 
@@ -69,63 +73,15 @@ def export_adapter(blob: Path, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(metadata["adapter_config"] + "\n")
 
 
-def read_adapter_folder(folder: Path) -> tuple[dict[str, Tensor], Arm]:
-    """Tensors and settings of a plain PEFT LoRA folder (one rank and alpha for all modules)."""
-    config_path, config = folder / "adapter_config.json", _folder_config(folder)
-    unsupported = [k for k in ("rank_pattern", "alpha_pattern", "modules_to_save", "use_dora", "bias") if
-                   config.get(k) not in (None, {}, [], False, "none")]  # fmt: skip
-    if config.get("peft_type") != "LORA" or unsupported:
-        raise ModelError("only plain LoRA adapters are read in this version", where=str(config_path),
-                         got=unsupported or config.get("peft_type"))  # fmt: skip
-    tensors, _ = read_tensors(folder / "adapter_model.safetensors")
-    modules = tuple(sorted(k.removesuffix(".lora_A.weight") for k in tensors if k.endswith(".lora_A.weight")))
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1 or not modules:
-        raise ModelError("this adapter has no rank, no alpha or no tensors", where=str(config_path),
-                         got={"r": rank, "lora_alpha": alpha}, hint="Give the folder that PEFT saved")  # fmt: skip
-    arm = Arm(name=folder.name, kind="lora", rank=rank, alpha=float(alpha), targets=modules,
-              scaling="rslora" if config.get("use_rslora") else "standard")  # fmt: skip
-    return tensors, arm
-
-
-def attach(bank: AdapterBank, name: str, folder: Path) -> None:
-    """Put a PEFT folder's adapter on the bank's base. Raises ModelError if it was made for another model."""
-    tensors, arm = read_adapter_folder(folder)
-    here = set(find_targets(bank.base.model, ("all-linear",)))
-    if strange := [module for module in arm.targets if module not in here]:
-        raise _misfit(folder, f"{len(strange)} of its {len(arm.targets)} modules are not there, such as {strange[0]}")
-    bank.add(name, arm, 0)
-    try:
-        bank.load(name, tensors)
-    except ModelError as error:
-        raise _misfit(folder, f"{error.what} (got {error.got!r})") from error
-
-
-def _misfit(folder: Path, why: str) -> ModelError:
-    made_for = _folder_config(folder).get("base_model_name_or_path") or "its config doesn't say"
-    return ModelError(f"this adapter is not one for this model: {why}", where=str(folder),
-                      hint=f"The model it was made for: {made_for}")  # fmt: skip
-
-
-def _folder_config(folder: Path) -> dict:
-    path = folder / "adapter_config.json"
-    if not path.is_file():
-        raise ModelError("no adapter_config.json here", got=str(folder), hint="Give the folder that PEFT saved")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"not valid JSON: {error}", where=str(path), hint="Copy it again") from error
-    if not isinstance(config, dict):
-        raise ModelError("must be a JSON object", got=type(config).__name__, where=str(path), hint="Copy it again")
-    return config
-
-
-def peft_config(arm: Arm, targets: list[str], base: str) -> dict:
+def peft_config(arm: Arm, model: nn.Module, base: str) -> dict:
     """PEFT's LoraConfig as it stands in adapter_config.json."""
+    adapted = [model.get_submodule(name) for name in find_targets(model, arm.targets)]
+    inner = [module.base if isinstance(module, LoraLinear) else module for module in adapted]
     return {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
         "r": arm.rank, "lora_alpha": arm.alpha, "lora_dropout": arm.dropout, "use_rslora": arm.scaling == "rslora",
-        "target_modules": targets, "bias": "none", "fan_in_fan_out": False,
+        "target_modules": peft_targets(model, arm.targets), "bias": "none",
+        "fan_in_fan_out": all(isinstance(module, Conv1D) for module in inner),
     }  # fmt: skip
 
 
@@ -133,11 +89,5 @@ def peft_targets(model: nn.Module, asked: tuple[str, ...]) -> list[str]:
     """Shortest names that select exactly the adapted modules by PEFT's suffix rule: leaf names, or else full names."""
     modules = set(find_targets(model, asked))
     leaves = sorted({m.rsplit(".", 1)[-1] for m in modules})
-    selected = {m for m in _candidates(model) if m.rsplit(".", 1)[-1] in leaves}
+    selected = {m for m in linear_modules(model) if m.rsplit(".", 1)[-1] in leaves}
     return leaves if selected == modules else sorted(modules)
-
-
-def _candidates(model: nn.Module) -> list[str]:
-    every = find_targets(model, ("all-linear",))
-    head = [n for n, m in model.named_modules() if m is model.get_output_embeddings()]
-    return [*every, *head]

@@ -126,7 +126,10 @@ class Base:
         """Float32 logits of the hidden states that someone wants to read."""
         with self.products():
             logits = self.model.get_output_embeddings()(hidden).float()
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        config = self.model.config
+        logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+        logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
+        cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
         return logits if not cap else cap * torch.tanh(logits / cap)
 
     def token_nll(self, hidden: Float[Tensor, "P D"], targets: Int[Tensor, " P"]) -> Float32[Tensor, " P"]:
@@ -192,9 +195,7 @@ def load(ref: ModelRef, device: str = "auto") -> Base:
         if "gguf_file" not in options:
             AutoConfig.from_pretrained(source, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, **options
-        )
+        model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
     if missing := sorted(info["missing_keys"]):
         what = f"the weights lack {len(missing)} tensors that this model needs"
         hint = "Copy it again; a model without a language-model head can't be used"

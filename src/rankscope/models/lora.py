@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from rankscope.errors import ModelError
 from rankscope.models.base import Base
@@ -40,10 +41,22 @@ class Routing:
     draw: Draw | None = None
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer and its adapters. Without routed rows the output is the frozen layer's, bit for bit."""
+@dataclass(frozen=True)
+class Piece:
+    """What one adapter adds to one module: ``a`` (R, D), ``b`` (O, R), and the factor of their product."""
 
-    def __init__(self, base: nn.Linear, routing: Routing, name: str):
+    a: Float[Tensor, "R D"]
+    b: Float[Tensor, "O R"]
+    scale: float
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer (``nn.Linear``, a quantised one, or GPT-2's transposed ``Conv1D``) and its adapters.
+
+    Without routed rows the output is the frozen layer's, bit for bit.
+    """
+
+    def __init__(self, base: nn.Module, routing: Routing, name: str):
         super().__init__()
         self.base, self.routing, self.name = base, routing, name
         self.a, self.b = nn.ParameterDict(), nn.ParameterDict()
@@ -54,7 +67,7 @@ class LoraLinear(nn.Module):
         y = self.base(x)
         whole = self.routing.whole
         if whole is not None:
-            return y + self._update(whole, x) if whole in self.a else y
+            return y + self._update(whole, x).to(y.dtype) if whole in self.a else y
         groups = [g for g in self.routing.groups if g[0] in self.a]
         if not groups:
             return y
@@ -62,7 +75,7 @@ class LoraLinear(nn.Module):
         for name, start, stop in groups:
             if start > done:
                 pieces.append(y[done:start])
-            pieces.append(y[start:stop] + self._update(name, x[start:stop]))
+            pieces.append(y[start:stop] + self._update(name, x[start:stop]).to(y.dtype))
             done = stop
         if done < len(y):
             pieces.append(y[done:])
@@ -73,7 +86,7 @@ class LoraLinear(nn.Module):
         x = x.to(a.dtype)
         if self.dropout[name] > 0 and self.routing.draw is not None:
             x = x * self._mask(x, self.dropout[name])
-        return (F.linear(F.linear(x, a), b) * self.scale[name]).to(self.base.weight.dtype)
+        return F.linear(F.linear(x, a), b) * self.scale[name]
 
     def _mask(self, x: Tensor, share: float) -> Tensor:
         """Zeros, and 1 / (1 - share) elsewhere: the same for the same draw, also when a layer is computed again."""
@@ -96,17 +109,22 @@ class AdapterBank:
         Each module's A has a random stream of its own (seed, module), so packing and order change nothing.
         Raises ModelError on targets that match no linear module.
         """
+        pieces = {}
         for module in find_targets(self.base.model, arm.targets):
-            layer = self._layer(module)
-            linear = layer.base
+            num_out, num_in = sizes(self.base.model.get_submodule(module))
             generator = torch.Generator().manual_seed(_stream("lora-init", seed, module))
-            a = torch.empty(arm.rank, linear.in_features)
+            a = torch.empty(arm.rank, num_in)
             nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
-            b = torch.zeros(linear.out_features, arm.rank)
-            layer.a[name] = nn.Parameter(a.to(self.base.device))
-            layer.b[name] = nn.Parameter(b.to(self.base.device))
-            layer.scale[name] = scale(arm)
-            layer.dropout[name] = arm.dropout
+            pieces[module] = Piece(a, torch.zeros(num_out, arm.rank), scale(arm))
+        self.put(name, arm, pieces)
+
+    def put(self, name: str, arm: Arm, pieces: dict[str, Piece]) -> None:
+        """An adapter as it is given: any rank and scale for each module. The modules must be linear layers."""
+        for module, piece in pieces.items():
+            layer = self._layer(module)
+            layer.a[name] = nn.Parameter(piece.a.to(self.base.device))
+            layer.b[name] = nn.Parameter(piece.b.to(self.base.device))
+            layer.scale[name], layer.dropout[name] = piece.scale, arm.dropout
         self.arms[name] = arm
 
     def remove(self, name: str) -> None:
@@ -162,6 +180,23 @@ class AdapterBank:
         finally:
             self.routing.groups, self.routing.whole, self.routing.draw = before
 
+    @torch.no_grad()
+    def merge(self, name: str) -> None:
+        """Add an adapter's update to the frozen weights and take it off. The base is another model afterwards.
+
+        Raises ModelError for quantised weights: rounded again, the sum would not be what was scored.
+        """
+        for module, layer in self.layers.items():
+            if name not in layer.a:
+                continue
+            weight = layer.base.weight
+            if not weight.is_floating_point():
+                raise ModelError("an adapter can't be merged into quantised weights", got=module,
+                                 hint="Load the base without quantization and merge there")  # fmt: skip
+            delta = (layer.b[name] @ layer.a[name]) * layer.scale[name]  # (O, D)
+            weight += (delta.T if isinstance(layer.base, Conv1D) else delta).to(weight.dtype)
+        self.remove(name)
+
     def _layer(self, module: str) -> LoraLinear:
         if module not in self.layers:
             layer = LoraLinear(self.base.model.get_submodule(module), self.routing, module)
@@ -175,19 +210,37 @@ def scale(arm: Arm) -> float:
     return arm.alpha / (math.sqrt(arm.rank) if arm.scaling == "rslora" else arm.rank)
 
 
+def sizes(module: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of a linear layer, whichever way round its weight lies."""
+    module = module.base if isinstance(module, LoraLinear) else module
+    if isinstance(module, Conv1D):
+        return int(module.weight.shape[1]), int(module.weight.shape[0])
+    return module.out_features, module.in_features
+
+
+def linear_modules(model: nn.Module) -> tuple[str, ...]:
+    """Full names of all layers that an adapter can be put on, the language-model head among them."""
+    found = []
+    for name, module in model.named_modules():
+        is_free = isinstance(module, nn.Linear | Conv1D) and not name.endswith(".base")
+        if isinstance(module, LoraLinear) or is_free:
+            found.append(name)
+    return tuple(found)
+
+
 def find_targets(model: nn.Module, asked: tuple[str, ...]) -> tuple[str, ...]:
     """Full names of the modules to adapt: every linear layer but the head for ``all-linear``, else by name or suffix.
 
-    Raises ModelError, naming the linear modules there are, if any asked name matches nothing.
+    Experts that transformers keeps as one fused tensor are no linear layers: of a mixture of experts, attention and
+    shared experts are adapted. Raises ModelError, naming the linear modules there are, if any asked name matches
+    nothing.
     """
     head = model.get_output_embeddings()
-    linear = []
-    for name, module in model.named_modules():
-        is_free = isinstance(module, nn.Linear) and module is not head and not name.endswith(".base")
-        if isinstance(module, LoraLinear) or is_free:
-            linear.append(name)
+    linear = tuple(n for n in linear_modules(model) if model.get_submodule(n) is not head)
+    if not linear:
+        raise ModelError("this model has no linear layer to adapt", got=type(model).__name__)
     if asked == ("all-linear",):
-        return tuple(linear)
+        return linear
     found: list[str] = []
     for want in asked:
         hits = [n for n in linear if n == want or n.endswith("." + want)]
