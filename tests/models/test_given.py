@@ -97,7 +97,7 @@ def test_what_peft_saved_gives_pefts_logits_and_leaves_no_trace(name, tmp_path):
     base = made(config)
     before, expected = logits(base), saved_by_peft(base, tmp_path / "out", **settings)
     assert not torch.allclose(before, expected, atol=1e-3)
-    with wearing(base, read_given(tmp_path / "out"), tmp_path / "out"):
+    with wearing(base, read_given(tmp_path / "out")):
         torch.testing.assert_close(logits(base), expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(logits(base), before)
     assert "LoraLinear" not in {type(m).__name__ for m in base.model.modules()}
@@ -108,7 +108,7 @@ def test_what_peft_saved_gives_pefts_logits_and_leaves_no_trace(name, tmp_path):
 def test_one_of_two_tied_modules_saved_whole_leaves_the_other_as_it_is(name, tmp_path):
     base = made(llama(tie_word_embeddings=True))
     before, expected = logits(base), saved_by_peft(base, tmp_path / "out", modules_to_save=[name])
-    with wearing(base, read_given(tmp_path / "out"), tmp_path / "out"):
+    with wearing(base, read_given(tmp_path / "out")):
         torch.testing.assert_close(logits(base), expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(logits(base), before)
     assert base.model.lm_head.weight is base.model.model.embed_tokens.weight
@@ -172,7 +172,7 @@ def test_an_adapter_of_another_model_is_refused_and_says_which(tmp_path):
         before = logits(base)
         with (
             pytest.raises(ModelError, match=why + ".*The model it was made for: some/other-model"),
-            wearing(base, given, folder),
+            wearing(base, given),
         ):
             pass
         assert torch.equal(logits(base), before)
@@ -185,7 +185,7 @@ def test_a_head_of_a_grown_vocabulary_is_refused(tmp_path):
     base = made(llama())
     with (
         pytest.raises(ModelError, match=r"lm_head.weight has the shape \(132, 32\), its own copy \(140, 32\)"),
-        wearing(base, read_given(tmp_path / "out"), tmp_path / "out"),
+        wearing(base, read_given(tmp_path / "out")),
     ):
         pass
 
@@ -202,7 +202,7 @@ def test_an_adapter_that_others_trained_gives_pefts_logits_on_a_model_of_its_sha
     twin = PeftModel.from_pretrained(copy.deepcopy(base.model), folder)
     with torch.inference_mode():
         expected = twin(ids()).logits
-    with wearing(base, given, folder):
+    with wearing(base, given):
         torch.testing.assert_close(logits(base), expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(before, expected, atol=1e-3)
 

@@ -102,7 +102,7 @@ def test_our_file_is_a_peft_adapter(base, bank, people, tmp_path):
         theirs = loaded(input_ids=_ids(), use_cache=False).logits
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
-    with wearing(base, read_given(tmp_path / "out"), tmp_path / "out"):
+    with wearing(base, read_given(tmp_path / "out")):
         assert torch.equal(_logits(base), ours)
 
 

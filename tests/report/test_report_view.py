@@ -425,6 +425,6 @@ def test_one_item_gives_a_number_without_an_interval_and_no_invalid_json(evidenc
     ],
 )
 def test_a_report_names_no_path_of_its_author(given, shown):
-    from rankscope.report.tables import _public
+    from rankscope.report.tables import public_name
 
-    assert _public(given) == shown
+    assert public_name(given) == shown

@@ -7,6 +7,8 @@ under ``lr`` does not sweep: its values are the candidates from which each arm's
 from __future__ import annotations
 
 import itertools
+import os
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -18,6 +20,8 @@ from pydantic import (
     Field,
     Strict,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -56,6 +60,13 @@ def filled(values: tuple) -> tuple:
     if not values:
         raise ValueError("must not be empty")
     return values
+
+
+def near(value: str, folder: str) -> str:
+    """A path as written if it lies in ``folder`` (that of the study file), else as seen from the working folder."""
+    value = os.path.expanduser(value)
+    beside = os.path.join(folder, value)
+    return beside if os.path.exists(beside) else value
 
 
 def word_or_list(value: Any) -> str:
@@ -157,30 +168,69 @@ class BaseArm(Section):
         return [Arm(name="base", kind="base")]
 
 
+class GivenArm(Section):
+    """An adapter or a checkpoint that exists already: a folder (a checkpoint also a .gguf file) or a hub id.
+
+    It is scored like any other arm and never trained. Its default name is the last part of the path.
+    """
+
+    path: Annotated[str, Strict(), Field(min_length=1)]
+    name: Name | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _beside_the_file(cls, value: str, info: ValidationInfo) -> str:
+        path = near(value, (info.context or {}).get("folder", ""))
+        is_file = path.endswith(".gguf") and os.path.isfile(path)
+        if not (is_file or os.path.isdir(path)) and value.startswith(("./", "../", "~", "/")):
+            raise ValueError(f"no such folder (got {value!r})")
+        return path
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> GivenArm:
+        if self.name is None and not re.match(NAME_PATTERN, self._last_part):
+            raise ValueError(f"{self._last_part!r} can't be the name of an arm; give it a 'name'")
+        return self
+
+    @property
+    def _last_part(self) -> str:
+        return os.path.basename(os.path.normpath(self.path))
+
+    def arm(self, kind: Literal["adapter", "checkpoint"]) -> Arm:
+        return Arm(name=self.name or self._last_part, kind=kind, targets=(), path=self.path)
+
+
 class ArmEntry(Section):
-    """One entry of ``arms``: exactly one of the three kinds."""
+    """One entry of ``arms``: exactly one of the five kinds."""
 
     base: Annotated[BaseArm | None, BeforeValidator(empty_if_none)] = None
     lora: Annotated[LoraArm | None, BeforeValidator(empty_if_none)] = None
     full: Annotated[FullArm | None, BeforeValidator(empty_if_none)] = None
+    adapter: GivenArm | None = None
+    checkpoint: GivenArm | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _word(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        if value not in (kinds := [*cls.model_fields, "adapter"]):
+        if value not in (kinds := list(cls.model_fields)):
             raise ValueError(f"no kind of arm named {value!r}{did_you_mean(value, kinds)}")
         return {value: None}
 
     @model_validator(mode="after")
     def _one_kind(self) -> ArmEntry:
         if len(self.model_fields_set) != 1:
-            raise ValueError("an arm is base, or one of lora: {rank: ...} and full: {lr: ...}")
+            raise ValueError("an arm is base, or one of lora: {rank: ...}, full: {lr: ...}, adapter: {path: ...} and "
+                             "checkpoint: {path: ...}")  # fmt: skip
         return self
 
     def arms(self) -> list[Arm]:
         """The Arm records of this entry, in the order of the sweep."""
+        if self.adapter is not None:
+            return [self.adapter.arm("adapter")]
+        if self.checkpoint is not None:
+            return [self.checkpoint.arm("checkpoint")]
         entry = self.base or self.lora or self.full
         return entry.arms() if entry is not None else []
 

@@ -37,10 +37,11 @@ from rankscope.config.arms import (
     empty_if_none,
     filled,
     listed,
+    near,
     unique,
     word_or_list,
 )
-from rankscope.records import Arm, ModelRef, Recipe, Role, TaskRef
+from rankscope.records import GIVEN, Arm, ModelRef, Recipe, Role, TaskRef
 
 DEMO = "demo"
 """The model id that means the bundled model, whatever lies beside the study file."""
@@ -195,7 +196,7 @@ class StudyConfig(Section):
     name: Name
     title: Text | None = None
     model_entries: Annotated[tuple[ModelEntry, ...], AfterValidator(filled), Field(alias="models")]
-    train: Annotated[tuple[TaskEntry, ...], AfterValidator(filled)]
+    train: Tasks = ()
     arm_entries: Annotated[tuple[ArmEntry, ...], AfterValidator(filled), Field(alias="arms")]
     training: Annotated[Training, BeforeValidator(empty_if_none)] = Training()
     evaluate: Annotated[Evaluate, BeforeValidator(empty_if_none)] = Evaluate()
@@ -230,6 +231,17 @@ class StudyConfig(Section):
                 arms.add(arm.name)
             if entry.base is None and any(arm.name == "base" for arm in entry.arms()):
                 raise Misplaced("the name 'base' belongs to the untouched model", "arms", index)
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_trained_and_asked(self) -> StudyConfig:
+        trained = any(arm.kind not in ("base", *GIVEN) for arm in self.arms())
+        if trained and not self.train:
+            raise Misplaced("an arm is to be trained, but train is missing. For example: train: [gsm8k]", "train")
+        if self.train and not trained:
+            raise Misplaced("no arm is trained; list the tasks under evaluate.in_domain instead", "train")
+        if not self.evaluations(None):
+            raise Misplaced("nothing to score: list tasks under evaluate.in_domain or evaluate.retention", "evaluate")
         return self
 
     @model_validator(mode="after")
@@ -279,6 +291,8 @@ class StudyConfig(Section):
         """
         if train is not None:
             return _once(self._evaluations_of(train.name))
+        if not self.train:
+            return _once(self._evaluations_of(None))
         found = [pair for ref in self.train_refs() for pair in self._evaluations_of(ref.name)]
         if self.evaluate.base_shots:
             tests = self._tests()
@@ -287,12 +301,21 @@ class StudyConfig(Section):
         roles = ("in_domain", "cross_domain", "retention")
         return _once(sorted(found, key=lambda pair: roles.index(pair[1])))
 
-    def _evaluations_of(self, name: str) -> list[tuple[TaskRef, Role]]:
-        """What runs trained on ``name`` are judged on. A listed in-domain task of another train task is skipped."""
+    def judged(self) -> tuple[tuple[TaskRef, Role], ...]:
+        """What arms that exist already are scored on: the base's tasks without its few-shot variants."""
+        if not self.train:
+            return self.evaluations(None)
+        return _once([pair for ref in self.train_refs() for pair in self._evaluations_of(ref.name)])
+
+    def _evaluations_of(self, name: str | None) -> list[tuple[TaskRef, Role]]:
+        """What runs trained on ``name`` are judged on. A listed in-domain task of another train task is skipped.
+
+        ``None``: nothing is trained, and what is listed is all.
+        """
         tests, trained = self._tests(), [ref.name for ref in self.train_refs()]
-        own, others = tests[name], [other for other in trained if other != name]
+        others = [other for other in trained if other != name]
         listed = [] if self.evaluate.in_domain == "same" else _names(self.evaluate.in_domain)
-        in_domain = [tests[task] for task in listed if task not in others] or [own]
+        in_domain = [tests[task] for task in listed if task not in others] or ([] if name is None else [tests[name]])
         match self.evaluate.cross_domain:
             case "all":
                 cross = others
@@ -325,10 +348,7 @@ class StudyConfig(Section):
 
 
 def _near(value: str, info: ValidationInfo) -> str:
-    """A path as written if it lies beside the study file, else as seen from the working folder."""
-    value = os.path.expanduser(value)
-    beside = os.path.join((info.context or {}).get("folder", ""), value)
-    return beside if os.path.exists(beside) else value
+    return near(value, (info.context or {}).get("folder", ""))
 
 
 def _names(entries: tuple[TaskEntry, ...]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Adapters that someone already has: any PEFT LoRA folder, read right or refused by name. In: a folder. Out: ``Given``.
+"""Adapters and checkpoints that someone already has, read right or refused by name. In: a folder. Out: ``Given``
+or a Base.
 
 Ranks are those of the tensors and must be those of the config (``rank_pattern``); scales follow ``alpha_pattern`` and
 rsLoRA. Modules saved whole (``modules_to_save``) and trained biases take the place of the base's while the adapter is
@@ -24,9 +25,9 @@ from torch import Tensor, nn
 
 from rankscope.errors import ModelError
 from rankscope.models.adapter import read_tensors
-from rankscope.models.base import Base
+from rankscope.models.base import Base, load
 from rankscope.models.lora import AdapterBank, Piece, linear_modules, sizes
-from rankscope.records import Arm
+from rankscope.records import Arm, ModelRef
 
 # Settings that either are applied here or change nothing once the training is over.
 _KNOWN = frozenset({
@@ -47,6 +48,7 @@ class Given:
     pieces: dict[str, Piece]
     whole: dict[str, Tensor]
     made_for: str
+    folder: Path
 
 
 def read_given(folder: Path) -> Given:
@@ -70,13 +72,13 @@ def read_given(folder: Path) -> Given:
                          where=str(folder), hint=_HINT)  # fmt: skip
     arm = Arm(folder.name, "adapter", rank=max(len(p.a) for p in pieces.values()), alpha=float(config["lora_alpha"]),
               targets=tuple(pieces), scaling="rslora" if config.get("use_rslora") else "standard")  # fmt: skip
-    return Given(arm, pieces, whole, str(config.get("base_model_name_or_path") or ""))
+    return Given(arm, pieces, whole, str(config.get("base_model_name_or_path") or ""), folder)
 
 
 @contextmanager
-def wearing(base: Base, given: Given, folder: Path) -> Iterator[Base]:
+def wearing(base: Base, given: Given) -> Iterator[Base]:
     """The base with the adapter in effect. Raises ModelError, naming the right base, if it was made for another."""
-    _check_fit(base, given, folder)
+    check_fit(base.model, given)
     bank = AdapterBank(base)
     swapped: list[tuple[nn.Module, str, Tensor]] = []
     try:
@@ -95,30 +97,49 @@ def wearing(base: Base, given: Given, folder: Path) -> Iterator[Base]:
             module._parameters[leaf] = own
 
 
-def _check_fit(base: Base, given: Given, folder: Path) -> None:
-    linear, named = set(linear_modules(base.model)), dict(base.model.named_parameters(remove_duplicate=False))
+def checkpoint(base: Base, arm: Arm) -> Base:
+    """A fully fine-tuned model as an arm of the base: its weights under the base's tokenizer, so that all arms answer
+    the same tokens. Raises ModelError if it isn't one of this base."""
+    other = load(ModelRef(arm.path, dtype=base.ref.dtype), base.device.type)
+    check_same_shape(base.model, other.model, arm)
+    return Base(other.ref, other.model, base.tokenizer, base.device, base.dtype)
+
+
+def check_same_shape(model: nn.Module, other: nn.Module, arm: Arm) -> None:
+    """Raises ModelError if two models don't have parameters of the same names and shapes."""
+    own, found = ({n: tuple(p.shape) for n, p in m.named_parameters()} for m in (model, other))
+    if strange := sorted(set(own.items()) ^ set(found.items())):
+        name = strange[0][0]
+        what = f"this checkpoint is not one of this model: {name} is {own.get(name)} there and {found.get(name)} here"
+        raise ModelError(what, where=arm.path, hint="To score it on its own: rankscope score MODEL TASK")
+
+
+def check_fit(model: nn.Module, given: Given) -> None:
+    """Raises ModelError, naming the model it was made for, if an adapter doesn't fit. Also for a model without
+    weights."""
+    linear, named = set(linear_modules(model)), dict(model.named_parameters(remove_duplicate=False))
     if strange := [module for module in given.pieces if module not in linear]:
-        if ".experts" in strange[0] and hasattr(base.model.config, "num_experts_per_tok"):
+        if ".experts" in strange[0] and hasattr(model.config, "num_experts_per_tok"):
             raise ModelError("adapters on the experts of a mixture are not read: transformers keeps those fused",
-                             got=strange[0], where=str(folder), hint=_HINT)  # fmt: skip
+                             got=strange[0], where=str(given.folder), hint=_HINT)  # fmt: skip
         why = f"{len(strange)} of its {len(given.pieces)} modules are not there, such as {strange[0]}"
-        raise _misfit(given, folder, why)
+        raise _misfit(given, why)
     for module, piece in given.pieces.items():
-        own, found = sizes(base.model.get_submodule(module)), (piece.b.shape[0], piece.a.shape[1])
+        own, found = sizes(model.get_submodule(module)), (piece.b.shape[0], piece.a.shape[1])
         if own != found:
-            raise _misfit(given, folder, f"{module} has {own[1]} inputs and {own[0]} outputs, its update has "
+            raise _misfit(given, f"{module} has {own[1]} inputs and {own[0]} outputs, its update has "
                                          f"{found[1]} and {found[0]}")  # fmt: skip
     for name, tensor in given.whole.items():
         if name not in named:
-            raise _misfit(given, folder, f"it holds {name}, which is not there")
+            raise _misfit(given, f"it holds {name}, which is not there")
         if named[name].shape != tensor.shape:
-            raise _misfit(given, folder, f"{name} has the shape {tuple(named[name].shape)}, its own copy "
+            raise _misfit(given, f"{name} has the shape {tuple(named[name].shape)}, its own copy "
                                          f"{tuple(tensor.shape)}")  # fmt: skip
 
 
-def _misfit(given: Given, folder: Path, why: str) -> ModelError:
+def _misfit(given: Given, why: str) -> ModelError:
     made_for = given.made_for or "its config doesn't say"
-    return ModelError(f"this adapter is not one for this model: {why}", where=str(folder),
+    return ModelError(f"this adapter is not one for this model: {why}", where=str(given.folder),
                       hint=f"The model it was made for: {made_for}")  # fmt: skip
 
 

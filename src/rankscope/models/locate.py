@@ -13,10 +13,11 @@ from pathlib import Path
 
 from rankscope.errors import ModelError
 from rankscope.provenance import content_key, file_key, folder_key
-from rankscope.records import ModelRef
+from rankscope.records import Arm, ModelRef
 
 BUNDLED = "demo"
 _IDS = "Give a folder, a .gguf file, a hub id like 'HuggingFaceTB/SmolLM2-135M-Instruct', or 'demo'"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _FILES = ("*.safetensors", "config.json", "tokenizer*.json", "*.model", "vocab.json", "merges.txt")
 
 
@@ -72,9 +73,45 @@ def resolve(ref: ModelRef) -> ModelRef:
     return replace(ref, revision=commit, key=content_key([at.source, commit]))
 
 
+def adapter_folder(path: str) -> Path:
+    """The folder of a PEFT adapter: a local one, or that of a hub id, from the local cache or fetched once.
+
+    Raises ModelError if there is none.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise ModelError("no such folder of an adapter", got=path, hint="Give the folder that PEFT saved, or a hub id")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    for is_offline in (True, False):
+        try:
+            return Path(snapshot_download(path, allow_patterns=list(ADAPTER_FILES), local_files_only=is_offline))
+        except HFValidationError as error:
+            raise ModelError("neither a folder nor a hub id", got=path) from error
+        except LocalEntryNotFoundError as error:
+            reason = error
+        except (*HfHubHTTPError.__bases__, OSError) as error:
+            reason = error
+    raise ModelError("no such adapter in the local cache, and the hub did not give it", got=path,
+                     hint="Give a local folder to work offline") from reason  # fmt: skip
+
+
+def resolve_given(arm: Arm) -> Arm:
+    """An adapter or checkpoint with ``key`` filled: a hash of its files. Raises ModelError if it's nowhere."""
+    if arm.kind == "checkpoint":
+        return replace(arm, key=resolve(ModelRef(arm.path)).key)
+    return replace(arm, key=folder_key(adapter_folder(arm.path), ADAPTER_FILES))
+
+
 def check_weights(folder: Path) -> None:
     """Raises ModelError if a model's folder has no safetensors file, lacks one its index names, or one is damaged."""
     files = sorted(folder.glob("*.safetensors"))
+    if not files and (pickles := sorted(p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt*")))):
+        raise ModelError("weights are read from safetensors only: a pickle can run any code", got=pickles[0],
+                         where=str(folder), hint="Load it where you trust it, and save_pretrained")  # fmt: skip
     if not files:
         raise ModelError("this folder holds a config.json but no weights (*.safetensors)", where=str(folder),
                          hint="Save it with save_pretrained, or copy it again")  # fmt: skip

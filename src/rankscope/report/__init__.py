@@ -13,6 +13,8 @@ from rankscope.errors import ConfigError
 if TYPE_CHECKING:
     from rankscope.report.view import View
 
+UNTRAINED = ""
+"""Stands for the train task in a study that trains nothing: it only scores arms that exist already."""
 FORMATS = ("html", "md", "json")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rankscope.report.view import View
+from rankscope.report.wording import trained
 
 TONES = {"better": "good", "worse": "bad", "equivalent": "even", "undecided": "open"}
 AT_CHANCE = "base not above chance"
@@ -53,4 +54,4 @@ def role_words(role: str, is_above_chance: bool | None) -> str:
 
 
 def where(view: View, model: str, train: str) -> str:
-    return f"trained on {train}" if len(view.models) == 1 else f"{model} trained on {train}"
+    return trained(train) if len(view.models) == 1 else f"{model}, {trained(train)}"

@@ -227,7 +227,7 @@ def _transfer(view: View) -> list[Chart]:
             sign = {"positive": "▲ ", "negative": "▼ "}.get(e.mark, "") + ("! " if e.is_alarm else "")
             values.append(
                 {
-                    "train": cell.train,
+                    "train": w.source(cell.train),
                     "task": cell.task,
                     "value": 100 * e.contrast.estimate.value,
                     "marked": bool(e.mark),

@@ -11,11 +11,12 @@ from typing import Any
 
 import altair as alt
 
+from rankscope.records import GIVEN
 from rankscope.report import wording as w
 from rankscope.report.view import View
 
 RAMP = ("#5fb7e8", "#3f97d8", "#3a78cf", "#5a63cc", "#8157c9", "#a24fbb")
-FULL, BASE, INK = "#e2661a", "#8c939c", "currentColor"
+FULL, GIVEN_HUE, BASE, INK = "#e2661a", "#1b9e77", "#8c939c", "currentColor"
 DIVERGING = ("#d9822b", "#f3d3ad", "#f4f4f2", "#b3cdea", "#3f86cf")
 TALL, SHORT = 300, 210
 
@@ -36,12 +37,13 @@ class Chart:
 
 
 def colours(view: View) -> tuple[list[str], list[str]]:
-    """Arm names and their colours: LoRA along the ramp by rank, full SFT vermilion."""
+    """Arm names and their colours: LoRA along the ramp by rank, full SFT vermilion, what existed already green."""
     ranked = sorted((a for a in view.arms if a.kind == "lora"), key=lambda a: (a.rank or 0, a.name))
     last = max(len(ranked) - 1, 1)
     ramp = {a.name: RAMP[round(i * (len(RAMP) - 1) / last)] for i, a in enumerate(ranked)}
     names = [a.name for a in view.arms if a.kind != "base"]
-    return names, [ramp.get(name, FULL) for name in names]
+    given = {a.name: GIVEN_HUE for a in view.arms if a.kind in GIVEN}
+    return names, [ramp.get(name) or given.get(name, FULL) for name in names]
 
 
 def palette(view: View) -> alt.Scale:
@@ -56,7 +58,7 @@ def colour(view: View, legend: Any = alt.Undefined) -> alt.Color:
 
 
 def title_of(view: View, model: str, train: str) -> str:
-    return f"trained on {train}" if len(view.models) == 1 else f"{model} trained on {train}"
+    return w.trained(train) if len(view.models) == 1 else f"{model}, {w.trained(train)}"
 
 
 def capital(text: str) -> str:

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import product
 
-from rankscope.records import Contrast, Estimate
+from rankscope.records import GIVEN, Contrast, Estimate
 from rankscope.report import verdict
 from rankscope.report.evidence import Index, Panel, common, difference
 from rankscope.report.pooling import pool
@@ -24,7 +24,7 @@ from rankscope.report.tables import blocks, side_by_side
 from rankscope.report.wording import amount
 from rankscope.stats.contrast import Pair, contrasts, mcnemar
 from rankscope.stats.estimate import mean_estimate, mean_estimates, rate_estimate
-from rankscope.stats.retention import Kept, retentions
+from rankscope.stats.retention import Kept, retention, retentions
 
 POOLED = "retention, pooled"
 _FEW_SHOT = re.compile(r"^(?P<task>.+)@(?P<shots>\d+)shot$")
@@ -127,15 +127,18 @@ def scores(index: Index, base: tuple[BaseRow, ...]) -> tuple[ScoreRow, ...]:
 
 def _arm_scores(index: Index, model: str, train: str, task: str) -> dict[str, Estimate]:
     """The mean score of each arm that has one; arms share what they say about how seeds vary."""
-    panels = {arm.name: index.panel(index.finals(model, train, arm.name), task) for arm in index.tuned_arms}
+    panels = {arm.name: index.panel(index.finals(model, train, arm.name), task) for arm in index.trained_arms}
     panels = {name: panel for name, panel in panels.items() if panel is not None}
     found = mean_estimates([(p.values, p.clusters) for p in panels.values()])
-    return dict(zip(panels, found, strict=True))
+    given = {arm.name: index.panel(index.finals(model, train, arm.name), task) for arm in index.given_arms}
+    fixed = {name: rate_estimate(p.values[0], p.clusters) for name, p in given.items() if p is not None}
+    return dict(zip(panels, found, strict=True)) | fixed
 
 
 def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
     """The study's family of comparisons, judged together. Those without data on both sides are left out."""
     status = {(row.model, row.task): row.is_above_chance for row in base}
+    given = {arm.name for arm in index.given_arms}
     panels: dict[_Key, Panel] = {}
     for model, train in blocks(index):
         panels |= _against_base(index, model, train, status)
@@ -151,13 +154,15 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
             higher_is_better=p.higher_is_better,
             clusters=p.clusters,
             strata=p.strata,
-            group=f"{key.model} trained on {key.train}",
+            # A model that exists already was drawn by no seed: nothing is known of it from how other arms' seeds vary.
+            group=f"{key.model} {key.arm}" if key.arm in given else f"{key.model} trained on {key.train}",
             changed=p.changed,
         )
         for key, p in panels.items()
     ]
     judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
     judged = [replace(contrast, task=key.task) for key, contrast in zip(panels, judged, strict=True)]
+    judged = [replace(c, estimate=_of_items(c.estimate)) if c.arm in given else c for c in judged]
     return tuple(
         _effect(key, p, contrast, status.get((key.model, key.task)))
         for (key, p), contrast in zip(panels.items(), judged, strict=True)
@@ -247,13 +252,14 @@ def _headline(
     pooled = _pooled(mine)
     kept, reason = _kept(mine, pooled, index.evidence.margin)
     timed = [x.seconds for x in ledgers if x.seconds]
+    is_given = arm.kind in GIVEN
     return Headline(
         model=model,
         train=train,
         arm=name,
         kind=arm.kind,
         rank=arm.rank,
-        lr=finals[0].spec.lr if finals else None,
+        lr=finals[0].spec.lr if finals and not is_given else None,
         gain=gain,
         gain_is_above_chance=gain.is_above_chance if gain else None,
         retention=kept_share,
@@ -267,7 +273,7 @@ def _headline(
         peak_bytes=max((x.peak_bytes for x in ledgers), default=0) or None,
         blob_bytes=max((x.blob_bytes for x in ledgers), default=0) or None,
         num_seeds=len(finals),
-        num_seeds_planned=len(index.evidence.seeds),
+        num_seeds_planned=1 if is_given else len(index.evidence.seeds),
         num_failed=len(failed),
         side_by_side=tuple(sorted({n for r in finals if (n := side_by_side(r)) is not None})),
     )
@@ -316,9 +322,12 @@ def _bounded(effects: list[Effect], margin: float, what: str) -> tuple[str, str]
 
 def _retention(index: Index, model: str, train: str, base: tuple[BaseRow, ...]) -> dict[str, Estimate | None]:
     """Each arm's chance-corrected share of what the base could do, over the tasks whose base is above chance."""
-    tables = {arm.name: _kept_tasks(index, model, train, arm.name, base) for arm in index.tuned_arms}
-    found = retentions(list(tables.values()))
-    return {name: kept.estimate for name, kept in zip(tables, found, strict=True)}
+    tables = {arm.name: _kept_tasks(index, model, train, arm.name, base) for arm in index.trained_arms}
+    found = {name: kept.estimate for name, kept in zip(tables, retentions(list(tables.values())), strict=True)}
+    for arm in index.given_arms:
+        estimate = retention(_kept_tasks(index, model, train, arm.name, base)).estimate
+        found[arm.name] = estimate and _of_items(estimate)
+    return found
 
 
 def _kept_tasks(index: Index, model: str, train: str, arm: str, base: tuple[BaseRow, ...]) -> list[Kept]:
@@ -337,6 +346,11 @@ def _kept_tasks(index: Index, model: str, train: str, arm: str, base: tuple[Base
     return [replace(k, arm=k.arm[[s in seeds for s in own]]) for own, k in kept] if seeds else []
 
 
+def _of_items(estimate: Estimate) -> Estimate:
+    """The same estimate of one model that exists already: it speaks for that model, not for a seed."""
+    return replace(estimate, scope="items")
+
+
 def negated(estimate: Estimate) -> Estimate:
     """The same estimate of the opposite sign: a loss instead of a gain."""
     return replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
@@ -344,8 +358,7 @@ def negated(estimate: Estimate) -> Estimate:
 
 def _lift(change: Panel) -> Estimate:
     """A mean difference of one fixed model: no seed is involved, and the scope says so."""
-    found = mean_estimate(change.values, clusters=change.clusters, changed=change.changed)
-    return replace(found, scope="items")
+    return _of_items(mean_estimate(change.values, clusters=change.clusters, changed=change.changed))
 
 
 def _few_shot(task: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rankscope.records import Arm, EvalResult, ModelRef, Role, RunResult, RunSpec
+from rankscope.records import GIVEN, Arm, EvalResult, ModelRef, Role, RunResult, RunSpec
 from rankscope.stats.estimate import Flips, flips, is_binary
 
 RunRole = Literal["final", "trial"]
@@ -92,17 +92,35 @@ class Index:
 
     @property
     def tuned_arms(self) -> tuple[Arm, ...]:
+        """All but the base: those that this study trains, and those that existed already."""
         return tuple(a for a in self.evidence.arms if a.kind != "base")
+
+    @property
+    def trained_arms(self) -> tuple[Arm, ...]:
+        return tuple(a for a in self.tuned_arms if a.kind not in GIVEN)
+
+    @property
+    def given_arms(self) -> tuple[Arm, ...]:
+        return tuple(a for a in self.tuned_arms if a.kind in GIVEN)
+
+    def given(self, model: str, arm: str) -> Run | None:
+        """The one run of an arm that existed already, if it has been made."""
+        found = (r for r in self.runs if r.spec.arm.kind in GIVEN)
+        return next((r for r in found if (r.spec.model.name, r.spec.arm.name) == (model, arm)), None)
 
     def base(self, model: str) -> Run | None:
         """The untouched model's run, if it is done."""
         for run in self.runs:
-            if run.spec.train is None and run.spec.model.name == model and run.result.status == "done":
+            if run.spec.arm.kind == "base" and run.spec.model.name == model and run.result.status == "done":
                 return run
         return None
 
     def of(self, model: str, train: str, arm: str, role: RunRole | None = None) -> tuple[Run, ...]:
-        """Runs of one arm on one train task, by seed then learning rate."""
+        """Runs of one arm on one train task, by seed then learning rate; one that existed already goes with every
+        task.
+        """
+        if (given := self.given(model, arm)) is not None:
+            return (given,) if role in (None, "final") else ()
         found = [
             r
             for r in self.runs

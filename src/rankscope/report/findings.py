@@ -166,7 +166,8 @@ def transfer(view: View) -> Section:
     for i, (model, arm) in enumerate(dict.fromkeys((t.model, t.arm) for t in view.transfer)):
         cells = {(t.train, t.task): t for t in view.transfer if (t.model, t.arm) == (model, arm)}
         rows = tuple(
-            (Cell(train), *(_transfer_cell(cells.get((train, task))) for task in order)) for train in view.train
+            (Cell(w.source(train)), *(_transfer_cell(cells.get((train, task))) for task in order))
+            for train in view.train
         )
         caption = f"{arm}: change against the base" + (f", {model}" if len(view.models) > 1 else "")
         tables.append(Table(f"transfer-{i}", caption, ("Trained on", *order), rows, tuple(range(1, len(order) + 1))))

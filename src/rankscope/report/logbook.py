@@ -63,7 +63,7 @@ def flips(view: View) -> Section | None:
         rows.append(
             (
                 Cell(f.arm),
-                Cell(f.train),
+                Cell(w.source(f.train)),
                 Cell(f.task, role_words(f.role, f.is_above_chance)),
                 Cell(f"{f.lost:,}"),
                 Cell(f"{f.won:,}"),

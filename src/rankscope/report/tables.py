@@ -28,7 +28,7 @@ def blocks(index: Index) -> list[tuple[str, str]]:
 def trials(index: Index) -> tuple[Trial, ...]:
     """Every learning rate tried, for arms that tried more than one."""
     rows = []
-    for (model, train), arm in product(blocks(index), index.tuned_arms):
+    for (model, train), arm in product(blocks(index), index.trained_arms):
         chosen = {r.spec.lr for r in index.of(model, train, arm.name, "final")}
         tried = index.of(model, train, arm.name, "trial")
         seeds = {r.spec.seed for r in tried}
@@ -55,7 +55,7 @@ def trials(index: Index) -> tuple[Trial, ...]:
 def curves(index: Index) -> tuple[Curve, ...]:
     """Training loss of the runs that count, averaged into at most `CURVE_POINTS` stretches."""
     rows = []
-    for (model, train), arm in product(blocks(index), index.tuned_arms):
+    for (model, train), arm in product(blocks(index), index.trained_arms):
         for run in index.of(model, train, arm.name, "final"):
             points = [(p.step, p.loss) for p in run.result.curve if math.isfinite(p.loss)]
             if not points:
@@ -102,17 +102,17 @@ def run_rows(index: Index) -> tuple[RunRow, ...]:
 
 
 def _run_row(run: Run) -> RunRow:
-    spec, result, is_base = run.spec, run.result, run.spec.train is None
+    spec, result, is_untrained = run.spec, run.result, run.spec.train is None
     ledger = result.ledger
     speed = ledger.tokens / ledger.seconds if ledger.tokens and ledger.seconds else None
     return RunRow(
         name=spec.name,
         model=spec.model.name,
-        train="" if is_base else spec.train.name,
+        train="" if is_untrained else spec.train.name,
         arm=spec.arm.name,
         role=run.role,
-        seed=None if is_base else spec.seed,
-        lr=None if is_base else spec.lr,
+        seed=None if is_untrained else spec.seed,
+        lr=None if is_untrained else spec.lr,
         status=result.status,
         stage=result.stage,
         message=result.message,
@@ -152,9 +152,12 @@ def missing(index: Index) -> tuple[str, ...]:
     if not index.models:
         return ("No run has started: there is nothing to show yet.",)
     for model in index.models:
-        if not any(r.spec.train is None and r.spec.model.name == model for r in index.runs):
+        if not any(r.spec.arm.kind == "base" and r.spec.model.name == model for r in index.runs):
             lines.append(f"The untouched base of {model} has not been scored: no difference can be shown.")
-    for (model, train), arm in product(blocks(index), index.tuned_arms):
+    for model, arm in product(index.models, index.given_arms):
+        if index.given(model, arm.name) is None:
+            lines.append(f"{model}, {arm.name}: not scored yet.")
+    for (model, train), arm in product(blocks(index), index.trained_arms):
         have = {r.spec.seed for r in index.of(model, train, arm.name, "final")}
         left = [s for s in evidence.seeds if s not in have]
         if left and not have and (tried := index.of(model, train, arm.name, "trial")):
@@ -215,10 +218,12 @@ def provenance(index: Index) -> tuple[Fact, ...]:
     facts = []
     for model in models.values():
         origin = (
-            f"{_public(model.id)}, revision {model.revision or 'not given'}, {model.dtype}, "
+            f"{public_name(model.id)}, revision {model.revision or 'not given'}, {model.dtype}, "
             f"key {model.key or 'not recorded'}"
         )
         facts.append(Fact(f"Model {model.name}", origin))
+    for arm in index.given_arms:
+        facts.append(Fact(f"{arm.kind.capitalize()} {arm.name}", f"{arm.path}, key {arm.key or 'not recorded'}"))
     for ref in {r.spec.train.name: r.spec.train for r in index.runs if r.spec.train}.values():
         limit = "all rows" if ref.limit is None else f"first {ref.limit} rows"
         facts.append(Fact(f"Train task {ref.name}", f"{ref.task}, {limit}, data key {ref.data_key or 'not recorded'}"))
@@ -236,7 +241,7 @@ def provenance(index: Index) -> tuple[Fact, ...]:
     return tuple(facts + _origins(index))
 
 
-def _public(model_id: str) -> str:
+def public_name(model_id: str) -> str:
     """A hub id as it is; of a path only the last part, since a report is for others and a path is nobody's business."""
     is_path = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1
     return f"{model_id.rstrip('/').rsplit('/', 1)[-1]} (local)" if is_path else model_id
@@ -250,7 +255,9 @@ def _origins(index: Index) -> list[Fact]:
     facts = []
     for text, runs in sorted(found.items(), key=lambda pair: (not pair[0], -len(pair[1]))):
         tuned = sum(r.spec.train is not None for r in runs)
-        who = [plural(tuned, "run")] * bool(tuned) + ["the base"] * (len(runs) > tuned)
+        untrained = dict.fromkeys("the base" if r.spec.arm.kind == "base" else r.spec.arm.name for r in runs
+                                  if r.spec.train is None)  # fmt: skip
+        who = [plural(tuned, "run")] * bool(tuned) + list(untrained)
         facts.append(Fact(f"Made on ({' and '.join(who)})", text or "not recorded"))
     versions = index.evidence.environment.get("versions")
     if versions:

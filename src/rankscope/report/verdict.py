@@ -9,11 +9,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from rankscope.records import GIVEN
+from rankscope.report import UNTRAINED
 from rankscope.report import wording as w
 from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
 
 SHOWN, LOST, OPEN, NO_DATA = "shown", "lost", "not shown", "no data"
 ALARM = 0.10  # points of the score, as a fraction
+_AGAINST_BASE = {
+    "better": "better than the base",
+    "worse": "worse than the base",
+    "equivalent": "within the margin of the base",
+    "undecided": "not told apart from the base",
+}
 KEPT_WORDS = {SHOWN: "shown retained", LOST: "forgot", OPEN: "not shown to be retained", NO_DATA: "not measured"}
 
 
@@ -43,6 +51,10 @@ class Block:
 
 def judge(block: Block) -> Verdict:
     """The sentence to quote for one train task, and the labelled details behind it."""
+    if block.train == UNTRAINED:
+        parts = (_learned, _kept, _alarms, _open, _format, _left_out, _gaps)
+        points = [point for part in parts if block.in_domain or part in _WITHOUT_GAIN for point in part(block)]
+        return Verdict(block.model, block.train, _given_lead(block), tuple(points))
     if block.in_domain is None:
         lead = f"Trained on {block.train}: nothing can be said yet; no arm has both a finished run and a scored base."
         return Verdict(block.model, block.train, lead, tuple(_gaps(block)))
@@ -56,6 +68,22 @@ def judge(block: Block) -> Verdict:
         *_gaps(block),
     ]
     return Verdict(block.model, block.train, _lead(block), tuple(points))
+
+
+def _given_lead(block: Block) -> str:
+    """What each arm that existed already does better or worse than the base, where nothing was trained."""
+    scored = [h for h in block.headlines if h.num_seeds]
+    if not scored:
+        return "Nothing can be said yet: no arm has been scored beside its base."
+    said = []
+    for h in scored:
+        learned = []
+        if h.gain is not None:
+            word, c = _AGAINST_BASE[h.gain.contrast.verdict], h.gain.contrast
+            learned = [f"{word} on {h.gain.task} ({w.shown(c, h.gain.metric)} {w.unit(h.gain.metric)})"]
+        kept = KEPT_WORDS[h.kept] + (f" ({h.kept_reason})" if h.kept_reason else "")
+        said.append(f"{h.arm}: " + "; ".join([*learned, f"retention: {kept}"]))
+    return ". ".join(said) + "."
 
 
 def _lead(block: Block) -> str:
@@ -151,7 +179,7 @@ def _learned(block: Block) -> list[tuple[str, str]]:
 def _kept(block: Block) -> list[tuple[str, str]]:
     parts = []
     for state in (SHOWN, LOST, OPEN, NO_DATA):
-        arms = [h.arm for h in block.headlines if h.kept == state and h.gain]
+        arms = [h.arm for h in block.headlines if h.kept == state and (h.gain or block.train == UNTRAINED)]
         if arms:
             parts.append(f"{KEPT_WORDS[state]}: {w.listing(arms)}")
     return [("Kept", _upper("; ".join(parts)) + ".")] if parts else []
@@ -232,11 +260,14 @@ def _gaps(block: Block) -> list[tuple[str, str]]:
 
 
 def _scope(block: Block) -> str:
-    gains = [h for h in block.headlines if h.gain]
+    gains = [h for h in block.headlines if h.gain and h.kind not in GIVEN]
     single = [h for h in gains if h.gain.contrast.estimate.num_seeds == 1]
-    if len(single) == len(gains):
+    if gains and len(single) == len(gains):
         return " All of it speaks for this seed only."
     return f" What is said of {w.listing([h.arm for h in single])} speaks for this seed only." if single else ""
+
+
+_WITHOUT_GAIN = (_kept, _alarms, _open, _left_out, _gaps)
 
 
 def _ranks(headlines: list[Headline]) -> str:

@@ -13,6 +13,16 @@ NOTHING = "–"
 VERDICTS = {"better": "better", "worse": "worse", "equivalent": "within the margin", "undecided": "undecided"}
 
 
+def trained(train: str) -> str:
+    """'trained on gsm8k', or what stands there in a study that trains nothing."""
+    return f"trained on {train}" if train else "arms given"
+
+
+def source(train: str) -> str:
+    """A train task as a row's heading."""
+    return train or "(arms given)"
+
+
 def is_nats(metric: str) -> bool:
     return metric == "cross_entropy"
 

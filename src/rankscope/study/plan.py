@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rankscope.provenance import content_key, plain
-from rankscope.records import Arm, ModelRef, RunSpec, TaskRef
+from rankscope.records import GIVEN, Arm, ModelRef, RunSpec, TaskRef
 from rankscope.study.forecast import Forecast
 from rankscope.tasks.task import identity
 
@@ -18,11 +18,13 @@ _SCORER = 2  # raised whenever a prompt, scorer or the engine gives other scores
 def run_key(spec: RunSpec) -> str:
     """Identity of a run: all that can change its weights; never its name, label or place."""
     body: dict[str, Any] = {"model": spec.model.key, "dtype": spec.model.dtype, "kind": spec.arm.kind}
+    if spec.arm.kind in GIVEN:
+        body["given"] = spec.arm.key
     if spec.train is not None:
         recipe = {k: v for k, v in plain(spec.recipe).items() if k != "gradient_checkpointing"}
         if spec.recipe.max_steps is not None:
             del recipe["epochs"]  # data is repeated as often as the steps need
-        arm = {k: v for k, v in plain(spec.arm).items() if k not in ("name", "lr", "lr_auto")}
+        arm = {k: v for k, v in plain(spec.arm).items() if k not in ("name", "lr", "lr_auto", "path", "key")}
         body |= {"arm": arm, "lr": spec.lr, "train": identity(spec.train), "recipe": recipe,
                  "seed": spec.seed, "trainer": _TRAINER}  # fmt: skip
     return content_key(body)
@@ -34,15 +36,20 @@ def task_key(ref: TaskRef) -> str:
 
 
 def base_spec(model: ModelRef) -> RunSpec:
-    return RunSpec(model, Arm("base", "base"), 0.0, None, None, 0)
+    return given_spec(model, Arm("base", "base"))
+
+
+def given_spec(model: ModelRef, arm: Arm) -> RunSpec:
+    """The run of what is scored and never trained: the base, or an arm that exists already."""
+    return RunSpec(model, arm, 0.0, None, None, 0)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs to train by name, with whether they're done (trials are listed for the first seed); what the rest will take.
+    """Runs to train, and arms given to score, by name, with whether they're done; what the rest will take.
 
-    ``forecast`` is None where a model's sizes can't be known without reading its weights. ``notes``: what to know
-    first.
+    Trials are listed for the first seed. ``forecast`` is None where a model's sizes can't be known without reading its
+    weights. ``notes``: what to know first.
     """
 
     runs: tuple[tuple[str, bool], ...]
@@ -72,7 +79,7 @@ class Plan:
 def candidates(config: Any, model: ModelRef, train: TaskRef, seed: int) -> list[RunSpec]:
     """Every trained run of one seed: each arm at each of its learning rates."""
     return [RunSpec(model, replace(arm, lr=()), lr, train, config.recipe(), seed)
-            for arm in config.arms() if arm.kind != "base" for lr in arm.lr]  # fmt: skip
+            for arm in config.arms() if arm.kind in ("lora", "full") for lr in arm.lr]  # fmt: skip
 
 
 COHORT = 8

@@ -12,7 +12,7 @@ from typing import Any
 from rankscope.models.locate import shape
 from rankscope.records import Ledger, ModelRef, RunSpec, TaskRef
 from rankscope.study import forecast as fc
-from rankscope.study.plan import Plan, base_spec, cohorts, run_key, task_key
+from rankscope.study.plan import Plan, base_spec, cohorts, given_spec, run_key, task_key
 from rankscope.study.rates import Rates, arm_rates
 
 _FEW_SEEDS = {
@@ -31,6 +31,9 @@ def make_plan(study: Any, store: Any | None) -> Plan:
     for model in models:
         work = _Work(study, store, fc.size_of(shape(model), model.dtype))
         work.evaluate(base_spec(model), study.config.evaluations(None))
+        for arm in study.given():
+            spec = given_spec(model, arm)
+            names.append((spec.name, work.evaluate(spec, study.config.judged())))
         for raw, ref in pairs:
             rates = [arm_rates(find, trials) for trials in study.arm_trials(model, ref)]
             # Final runs stand at the chosen rate or, until there is one, at a stand-in.
@@ -44,7 +47,8 @@ def make_plan(study: Any, store: Any | None) -> Plan:
                 if run_key(spec) not in found or found[run_key(spec)].status == "done":
                     work.evaluate(spec, study.config.evaluations(raw))
         parts.append(work.forecast())
-    return Plan(tuple(names), _total(parts), tuple([*notes, *_FEW_SEEDS.get(len(study.config.seeds), ())]))
+    few = _FEW_SEEDS.get(len(study.config.seeds), ()) if pairs else ()
+    return Plan(tuple(names), _total(parts), (*notes, *few))
 
 
 def _notes(size: fc.Size | None, model: ModelRef, rates: Sequence[Rates], told: list[str]) -> list[str]:
@@ -84,14 +88,14 @@ class _Work:
         self.flops += sum(fc.train_flops(self.size, s, tokens) for s in todo)
         self.peak = max(self.peak, *(fc.train_bytes(self.size, group) for group in cohorts(todo)))
 
-    def evaluate(self, spec: RunSpec, evaluations: Sequence[tuple[TaskRef, str]]) -> None:
-        """Count the evaluations of one run: those in the store, and those to do."""
+    def evaluate(self, spec: RunSpec, evaluations: Sequence[tuple[TaskRef, str]]) -> bool:
+        """Count the evaluations of one run: those in the store, and those to do. Whether none is left to do."""
         done = self.store.eval_ledgers(run_key(spec)) if self.store is not None else {}
         self.scored += done.values()
-        for ref, _ in evaluations:
-            task = self.study.test_task(ref)
-            if task_key(task) not in done and self.size is not None:
-                self.score_tokens += self._test_tokens(task)
+        left = [task for ref, _ in evaluations if task_key(task := self.study.test_task(ref)) not in done]
+        if self.size is not None:
+            self.score_tokens += sum(self._test_tokens(task) for task in left)
+        return not left
 
     def _test_tokens(self, task: TaskRef) -> int:
         """Tokens of a test task, counted once; generated answers count as their full length."""

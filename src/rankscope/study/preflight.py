@@ -13,7 +13,7 @@ from typing import Any
 from rankscope.config.load import place
 from rankscope.errors import DataError, InputError, ModelError
 from rankscope.models import locate
-from rankscope.records import ModelRef, TaskRef
+from rankscope.records import GIVEN, Arm, ModelRef, TaskRef
 from rankscope.tasks import task as tasks
 
 
@@ -44,6 +44,15 @@ def resolve(study: Any) -> tuple[list[ModelRef], list[tuple[TaskRef, TaskRef]]]:
     return models, pairs
 
 
+def given(study: Any) -> list[Arm]:
+    """The arms that exist already, with their keys. Raises for any that is missing."""
+    found = []
+    for index, arm in _given_entries(study.config):
+        with at(study, "arms", index, arm.kind, "path"):
+            found.append(locate.resolve_given(arm))
+    return found
+
+
 def check(study: Any, is_offline: bool = False) -> None:
     """All rows make sense, no train task is too small, every target names a module of every model.
 
@@ -72,12 +81,13 @@ def check(study: Any, is_offline: bool = False) -> None:
     named = [(index, arm.targets) for index, entry in enumerate(study.config.arm_entries) for arm in entry.arms()
              if arm.kind == "lora" and arm.targets != ("all-linear",)]  # fmt: skip
     for index, model in enumerate(models):
-        if named or not is_offline:
+        if named or study.given() or not is_offline:
             _check_modules(study, index, model, named)
 
 
 def _check_modules(study: Any, index: int, model: ModelRef, named: list[tuple[int, tuple[str, ...]]]) -> None:
     from rankscope.models.base import outline
+    from rankscope.models.given import check_fit, check_same_shape, read_given
     from rankscope.models.lora import find_targets
 
     with at(study, "models", index):
@@ -85,6 +95,16 @@ def _check_modules(study: Any, index: int, model: ModelRef, named: list[tuple[in
     for entry, targets in named:
         with at(study, "arms", entry, "lora", "targets"):
             find_targets(modules, targets)
+    for entry, arm in _given_entries(study.config):
+        with at(study, "arms", entry, arm.kind, "path"):
+            if arm.kind == "adapter":
+                check_fit(modules, read_given(locate.adapter_folder(arm.path)))
+            else:
+                check_same_shape(modules, outline(ModelRef(arm.path)), arm)
+
+
+def _given_entries(config: Any) -> list[tuple[int, Arm]]:
+    return [(i, arm) for i, entry in enumerate(config.arm_entries) for arm in entry.arms() if arm.kind in GIVEN]
 
 
 def _declared(config: Any, ref: TaskRef) -> tuple[str | int, ...]:

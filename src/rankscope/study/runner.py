@@ -18,13 +18,14 @@ from rankscope.errors import ModelError, RunFailed, StoreError
 from rankscope.evaluation.suite import evaluate
 from rankscope.models import adapter as adapters
 from rankscope.models.base import OUT_OF_MEMORY, Base, load
-from rankscope.models.locate import check_safetensors
+from rankscope.models.given import checkpoint, read_given, wearing
+from rankscope.models.locate import adapter_folder, check_safetensors
 from rankscope.models.lora import AdapterBank
 from rankscope.provenance import content_key, environment
-from rankscope.records import ModelRef, RunResult, RunSpec, TaskRef
+from rankscope.records import Arm, ModelRef, RunResult, RunSpec, TaskRef
 from rankscope.stats.estimate import rate_estimate
 from rankscope.storage.blobs import FULL, full_disk
-from rankscope.study.plan import base_spec, cohorts, run_key, task_key
+from rankscope.study.plan import base_spec, cohorts, given_spec, run_key, task_key
 from rankscope.study.rates import arm_rates
 from rankscope.tasks import task as tasks
 from rankscope.training.cohort import encode_train_set
@@ -72,6 +73,8 @@ class Runner:
         """
         try:
             self._score_base()
+            for arm in self.study.given():
+                self._score_given(arm)
             for seed in self.study.config.seeds:
                 for raw, ref in pairs:
                     self._settle_rates(ref)
@@ -90,6 +93,17 @@ class Runner:
                 base_spec(self.model), key, RunResult(key, "done", environment=environment(where(self.base)))
             )
         self._evaluate(key, "base", self.study.config.evaluations(None), nullcontext)
+
+    def _score_given(self, arm: Arm) -> None:
+        """Score an adapter or checkpoint that exists already."""
+        spec, evaluations = given_spec(self.model, arm), self.study.config.judged()
+        key = run_key(spec)
+        if not self._has_time():
+            return
+        if self.store.run(key) is None:
+            origin = environment(where(self.base))
+            self.store.put_run(spec, key, RunResult(key, "done", environment=origin, notes=given_notes(arm)))
+        self._evaluate(key, arm.name, evaluations, lambda base: as_given(base, arm))
 
     def _settle_rates(self, ref: TaskRef) -> None:
         """Run the trials that choose each arm's rate; an ``auto`` grid may ask for more, hence the loop."""
@@ -281,18 +295,34 @@ def applied(base: Base, spec: RunSpec, path: Path) -> Iterator[Base]:
         bank.remove("stored")
 
 
+@contextmanager
+def as_given(base: Base, arm: Arm) -> Iterator[Base]:
+    """The base as an adapter or checkpoint that exists already makes it. Raises ModelError if it doesn't fit."""
+    if arm.kind == "checkpoint":
+        yield checkpoint(base, arm)
+        return
+    with wearing(base, read_given(adapter_folder(arm.path))) as worn:
+        yield worn
+
+
+def given_notes(arm: Arm) -> tuple[str, ...]:
+    """What its own config says of an adapter; whether that is this base only the user can know."""
+    if arm.kind == "checkpoint":
+        return ()
+    given = read_given(adapter_folder(arm.path))
+    whole = f", {len(given.whole)} tensors saved whole" if given.whole else ""
+    return (f"made for {given.made_for or 'a model its config does not name'}, {len(given.pieces)} modules{whole}",)
+
+
 def score_model(model: str, refs: list[TaskRef], adapter: str | None, data_dir, dtype: str, progress) -> list[dict]:
     """Scores of one model on tasks, with items. Raises InputError for a missing model, adapter or task."""
     prepared = [tasks.prepare(r, data_dir) for r in refs]
     base = load(ModelRef(model, dtype=dtype))
-    bank = AdapterBank(base)
-    if adapter:
-        adapters.attach(bank, "given", Path(adapter))
     rows = []
     for ref, task in zip(refs, prepared, strict=True):
         tick = ticker(progress, f"scoring {ref.name}", "items", len(task.samples))
-        with bank.use("given" if adapter else None):
-            found = evaluate(base, task, "", "", tick)
+        with as_given(base, Arm("given", "adapter", path=adapter)) if adapter else nullcontext(base) as worn:
+            found = evaluate(worn, task, "", "", tick)
         if found.status == "failed":
             raise RunFailed(f"{ref.name} can't be scored: {found.message}", stage="score")
         clusters = np.array([s.cluster or s.item for s in found.scores])

@@ -13,12 +13,13 @@ from rankscope.config import StudyConfig, from_dict, load
 from rankscope.errors import InputError, StoreError
 from rankscope.plugins import did_you_mean
 from rankscope.provenance import content_key, environment
-from rankscope.records import Contrast, EvalResult, RunResult, RunSpec, TaskRef
-from rankscope.report import render
+from rankscope.records import Arm, Contrast, EvalResult, RunResult, RunSpec, TaskRef
+from rankscope.report import UNTRAINED, render
+from rankscope.report.tables import public_name
 from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
 from rankscope.study import preflight
-from rankscope.study.plan import Plan, base_spec, candidates, run_key, task_key
+from rankscope.study.plan import Plan, base_spec, candidates, given_spec, run_key, task_key
 from rankscope.study.rates import Find, Rates, arm_rates
 from rankscope.tasks import task as tasks
 
@@ -29,6 +30,7 @@ class Study:
     def __init__(self, config: StudyConfig, data_dir: str | None = None):
         self.config, self.data_dir = config, data_dir or config.data_dir
         self._resolved: tuple | None = None
+        self._given: list[Arm] | None = None
         self.source: str | Path | None = None
         self.overrides: tuple[str, ...] = ()
         self._rows: dict[TaskRef, Any] = {}
@@ -49,6 +51,12 @@ class Study:
         if self._resolved is None:
             self._resolved = preflight.resolve(self)
         return self._resolved
+
+    def given(self) -> list[Arm]:
+        """The arms that exist already (adapters, checkpoints), with their content keys."""
+        if self._given is None:
+            self._given = preflight.given(self)
+        return self._given
 
     def check(self) -> None:
         """Raises InputError for what is wrong with models, targets and the rows that lie here. Reads no weights."""
@@ -132,6 +140,8 @@ class Study:
 
             for model in models:
                 add(base_spec(model), "final", self.config.evaluations(None))
+                for arm in self.given():
+                    add(given_spec(model, arm), "final", self.config.judged())
                 for raw, ref in train:
                     rates = [arm_rates(opened.runs, trials) for trials in self.arm_trials(model, ref)]
                     notes += _edges(model, raw, rates)
@@ -144,9 +154,10 @@ class Study:
             self.config.name,
             self.config.title,
             self.config.seeds,
-            self.config.arms(),
-            tuple(r.name for r, _ in train),
-            {r.name: tuple((e.name, role) for e, role in self.config.evaluations(r)) for r, _ in train},
+            _public(self.config.arms(), self.given()),
+            tuple(r.name for r, _ in train) or (UNTRAINED,),
+            {r.name: tuple((e.name, role) for e, role in self.config.evaluations(r)) for r, _ in train}
+            or {UNTRAINED: tuple((e.name, role) for e, role in self.config.evaluations(None))},
             tuple(runs),
             evals,
             environment(),
@@ -155,6 +166,12 @@ class Study:
             tuple(models),
         )
         return StudyResult(build(evidence), evidence, Path(store))
+
+
+def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:
+    """The arms as a report may show them: with keys, and without the paths of this machine."""
+    known = {arm.name: arm for arm in given}
+    return tuple(replace(known.get(a.name, a), path=a.path and public_name(a.path)) for a in arms)
 
 
 def _edges(model, train: TaskRef, rates: list[Rates]) -> list[str]:
