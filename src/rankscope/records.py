@@ -17,13 +17,18 @@ Status = Literal["done", "failed"]
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which model: a hub id, a local folder, or a GGUF file; ``key`` is its content hash (see provenance)."""
+    """Which model: a hub id, a local folder, or a GGUF file; ``key`` is its content hash (see provenance).
+
+    ``quantization``: nf4 or fp4, the frozen weights in 4 bits. ``trust_remote_code``: run the model's own Python.
+    """
 
     id: str
     revision: str | None = None
     dtype: str = "auto"
     label: str | None = None
     key: str = ""
+    quantization: str | None = None
+    trust_remote_code: bool = False
 
     @property
     def name(self) -> str:

@@ -116,7 +116,8 @@ def where(base: Base) -> dict[str, object]:
     """What the numbers depend on beside versions: device, number format, threads."""
     dtype = str(base.autocast or base.dtype).removeprefix("torch.")
     name = torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu"
-    return {"device": name, "dtype": dtype, "threads": torch.get_num_threads()}
+    packed = {"quantization": base.ref.quantization} if base.ref.quantization else {}
+    return {"device": name, "dtype": dtype, "threads": torch.get_num_threads(), **packed}
 
 
 @torch.inference_mode()

@@ -65,6 +65,8 @@ class ModelEntry(Section):
     revision: Text | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     label: Text | None = None
+    quantization: Literal["nf4", "fp4"] | None = None
+    trust_remote_code: Annotated[bool, Strict()] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -84,7 +86,14 @@ class ModelEntry(Section):
         return value
 
     def record(self) -> ModelRef:
-        return ModelRef(id=self.id, revision=self.revision, dtype=self.dtype, label=self.label)
+        return ModelRef(
+            id=self.id,
+            revision=self.revision,
+            dtype=self.dtype,
+            label=self.label,
+            quantization=self.quantization,
+            trust_remote_code=self.trust_remote_code,
+        )
 
 
 class TaskEntry(Section):

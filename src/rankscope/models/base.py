@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from rankscope.errors import ModelError
@@ -53,7 +54,7 @@ class Base:
 
     def __post_init__(self):
         # Counted once: adapters that are put on later are no part of the model.
-        self.num_params = sum(p.numel() for p in self.model.parameters())
+        self.num_params = int(self.model.num_parameters())  # of 4-bit weights two lie in one byte
 
     @property
     def max_length(self) -> int:
@@ -126,7 +127,7 @@ class Base:
         """Float32 logits of the hidden states that someone wants to read."""
         with self.products():
             logits = self.model.get_output_embeddings()(hidden).float()
-        config = self.model.config
+        config = self.model.config.get_text_config()
         logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
         logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
@@ -187,26 +188,32 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def load(ref: ModelRef, device: str = "auto") -> Base:
-    """Read a model's weights and tokenizer. Raises ModelError with the reason if that can't be done."""
+    """Read a model's weights and tokenizer. Raises ModelError with the reason if that can't be done, and if a weight
+    is NaN or infinite."""
     ref = ref if ref.key else resolve(ref)
     where = pick_device(device)
     dtype = pick_dtype(ref.dtype, where)
+    packed = four_bit(ref, where, dtype)
     with _opening(ref) as (source, options):
         if "gguf_file" not in options:
-            AutoConfig.from_pretrained(source, **options)
+            _refuse_quantised(AutoConfig.from_pretrained(source, **options), ref)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, **packed, **options
+        )
     if missing := sorted(info["missing_keys"]):
         what = f"the weights lack {len(missing)} tensors that this model needs"
         hint = "Copy it again; a model without a language-model head can't be used"
         raise ModelError(what, got=missing[0], where=ref.id, hint=hint)
-    model = model.to(where, dtype).eval()
-    if getattr(model.config, "quantization_config", None) is not None:
+    model = (model if packed else model.to(where, dtype)).eval()
+    if not packed and getattr(model.config, "quantization_config", None) is not None:
         # GGUF weights are dequantised on loading; the leftover note would forbid training and saving.
         del model.config.quantization_config
         model.hf_quantizer, model.is_quantized = None, False
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         parameter.requires_grad_(False)
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            raise ModelError("these weights hold NaN or infinity", got=name, where=ref.id, hint="Copy it again")
     return Base(ref, model, tokenizer, where, dtype)
 
 
@@ -215,20 +222,50 @@ def outline(ref: ModelRef) -> nn.Module:
     with _opening(ref) as (source, options):
         config = AutoConfig.from_pretrained(source, **options)
         if "gguf_file" not in options:  # there, making the tokenizer takes long
+            _refuse_quantised(config, ref)
             AutoTokenizer.from_pretrained(source, **options)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=ref.trust_remote_code)
+
+
+def four_bit(ref: ModelRef, where: torch.device, dtype: torch.dtype) -> dict[str, object]:
+    """Options that load the frozen weights in 4 bits (QLoRA, 2305.14314), if that is asked for.
+
+    Raises ModelError, naming what is missing, where bitsandbytes or a CUDA GPU is not there.
+    """
+    if ref.quantization is None:
+        return {}
+    needed = {"the package bitsandbytes": find_spec("bitsandbytes") is not None, "a CUDA GPU": where.type == "cuda"}
+    if missing := [what for what, is_there in needed.items() if not is_there]:
+        raise ModelError(f"4-bit weights need {' and '.join(missing)}", got=ref.quantization, where=ref.id,
+                         hint="Leave quantization out, or see what is here: rankscope doctor")  # fmt: skip
+    packed = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=ref.quantization,
+                                bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)  # fmt: skip
+    return {"quantization_config": packed, "device_map": {"": where}}
+
+
+def _refuse_quantised(config: object, ref: ModelRef) -> None:
+    """A checkpoint that was saved quantised would be read as something else than what it is."""
+    found = getattr(config, "quantization_config", None)
+    if found is not None:
+        method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", found)
+        raise ModelError("this checkpoint is saved in a quantised format, which is not read", got=str(method),
+                         where=ref.id, hint="Give the original weights; for 4 bits set quantization: nf4")  # fmt: skip
 
 
 @contextmanager
-def _opening(ref: ModelRef) -> Iterator[tuple[str, dict[str, str | None]]]:
+def _opening(ref: ModelRef) -> Iterator[tuple[str, dict[str, str | bool | None]]]:
     """Source and options for ``from_pretrained``; what transformers raises inside becomes a ModelError."""
     at = place(ref)
     _quiet()
-    options = {"revision": at.revision, **({"gguf_file": at.gguf} if at.gguf else {})}
+    options = {"revision": at.revision, "trust_remote_code": ref.trust_remote_code}
+    options |= {"gguf_file": at.gguf} if at.gguf else {}
     try:
         yield at.source, options
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, RecursionError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError("this model brings Python code of its own, which was not run", got=ref.id,
+                             hint="If you trust it, set trust_remote_code: true for the model") from error  # fmt: skip
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"this model can't be loaded: {reason}", got=ref.id) from error
 

@@ -68,7 +68,7 @@ def resolve(ref: ModelRef) -> ModelRef:
     if at.is_local:
         folder = Path(at.source)
         check_weights(folder)
-        return replace(ref, key=folder_key(folder, _FILES))
+        return replace(ref, key=folder_key(folder, (*_FILES, *(["*.py"] if ref.trust_remote_code else []))))
     commit = _commit(at)
     return replace(ref, revision=commit, key=content_key([at.source, commit]))
 

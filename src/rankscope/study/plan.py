@@ -18,6 +18,8 @@ _SCORER = 2  # raised whenever a prompt, scorer or the engine gives other scores
 def run_key(spec: RunSpec) -> str:
     """Identity of a run: all that can change its weights; never its name, label or place."""
     body: dict[str, Any] = {"model": spec.model.key, "dtype": spec.model.dtype, "kind": spec.arm.kind}
+    if spec.model.quantization:
+        body["quantization"] = spec.model.quantization
     if spec.arm.kind in GIVEN:
         body["given"] = spec.arm.key
     if spec.train is not None:

@@ -65,6 +65,10 @@ def check(study: Any, is_offline: bool = False) -> None:
             with at(study, "models", index, "dtype"):
                 raise ModelError("float16 is for scoring: its gradients underflow in training", got="float16",
                                  hint="Use bfloat16 or float32")  # fmt: skip
+        if model.quantization and (full := [arm.name for arm in study.config.arms() if arm.kind == "full"]):
+            with at(study, "models", index, "quantization"):
+                raise ModelError("full SFT can't train 4-bit weights", got=full[0],
+                                 hint="Leave the arm out, or quantization")  # fmt: skip
     for index, (_, ref) in enumerate(pairs):
         if is_offline and not tasks.is_local(ref, study.data_dir, "train"):
             continue

@@ -1,0 +1,106 @@
+"""Opening models: whose code runs, what is refused, and what a checkpoint must hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rankscope.errors import ModelError
+from rankscope.models.base import load, outline
+from rankscope.models.locate import resolve
+from rankscope.records import ModelRef
+from rankscope.study.plan import base_spec, run_key
+from rankscope.testing import tiny_model, tiny_tokenizer
+
+CODE = """\
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+Path({marker!r}).write_text("ran")
+
+class OwnConfig(LlamaConfig):
+    model_type = "own-kind"
+
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def change(folder, **settings):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+@pytest.fixture
+def own_code(folder, tmp_path, monkeypatch):
+    """A model that brings Python code, and the file that this code writes when it runs."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    marker = tmp_path / "marker"
+    (folder / "own.py").write_text(CODE.format(marker=str(marker)))
+    change(folder, model_type="own-kind", architectures=["OwnModel"],
+           auto_map={"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"})  # fmt: skip
+    return folder, marker
+
+
+@pytest.mark.parametrize("opened", [load, outline])
+def test_a_models_own_code_runs_only_if_asked_for(own_code, opened):
+    folder, marker = own_code
+    with pytest.raises(ModelError, match="Python code of its own, which was not run.*trust_remote_code: true"):
+        opened(ModelRef(str(folder)))
+    assert not marker.exists()
+    opened(ModelRef(str(folder), trust_remote_code=True))
+    assert marker.read_text() == "ran"
+
+
+def test_trusted_code_is_part_of_a_models_identity(own_code):
+    folder, _ = own_code
+    ref = ModelRef(str(folder), trust_remote_code=True)
+    before = resolve(ref).key
+    (folder / "own.py").write_text("# other")
+    assert resolve(ref).key != before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_an_error(folder, value):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = value
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"NaN or infinity \(got 'model.layers.1.mlp.up_proj.weight'\)"):
+        load(ModelRef(str(folder)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here 4-bit weights may work")
+def test_four_bits_are_refused_with_what_is_missing(folder):
+    with pytest.raises(ModelError, match="4-bit weights need .*a CUDA GPU.*rankscope doctor"):
+        load(ModelRef(str(folder), quantization="nf4"))
+
+
+@pytest.mark.parametrize("opened", [load, outline])
+def test_a_checkpoint_saved_quantised_is_not_read_as_something_else(folder, opened):
+    change(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(ModelError, match=r"saved in a quantised format, which is not read \(got 'gptq'\)"):
+        opened(ModelRef(str(folder)))
+
+
+def test_weights_as_a_pickle_are_not_opened(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"a pickle can run any code \(got 'pytorch_model.bin'\)"):
+        resolve(ModelRef(str(folder)))
+
+
+def test_quantisation_is_part_of_a_runs_identity_and_its_absence_changes_no_key():
+    model = ModelRef("demo", key="k")
+    keys = {name: run_key(base_spec(replace(model, quantization=name))) for name in (None, "nf4", "fp4")}
+    assert len(set(keys.values())) == 3
+    assert keys[None] == "b8d55925a5eb2cc73b83"  # what stores made before there was a choice hold
