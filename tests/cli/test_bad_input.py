@@ -360,8 +360,8 @@ ELSEWHERE = (
     ),
     Row(
         "an adapter of a smaller model",
-        f"mine: this adapter is not one for this model: {Q_PROJ}.lora_A.weight has another shape than (1, 128) "
-        "(got (1, 64)). The model it was made for: some/other-model",
+        f"mine: this adapter is not one for this model: {Q_PROJ} has 128 inputs and 128 outputs, its update has 64 and "
+        "64. The model it was made for: some/other-model",
         command=f"{SCORE} --adapter mine",
         prepare=adapter(Q_PROJ, 64),
     ),

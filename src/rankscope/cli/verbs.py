@@ -254,7 +254,9 @@ def score(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="A hub id, a folder, a .gguf file, or demo.")],
     tasks: Annotated[list[str], typer.Argument(metavar="TASK...", help="Names as in: rankscope list tasks.")],
-    adapter: Annotated[str | None, typer.Option(metavar="DIR", help="A PEFT adapter to put on the model.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A PEFT adapter to put on the model: a folder or a hub id.")
+    ] = None,
     shots: Annotated[int, typer.Option(min=0, metavar="N", help="Worked examples in the prompt.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first rows of each task.")] = None,
     form: Annotated[
@@ -262,6 +264,9 @@ def score(
     ] = "default",
     items: Annotated[str | None, typer.Option(metavar="PATH", help="Write one JSON line per item.")] = None,
     dtype: Annotated[str, typer.Option(metavar="DTYPE", help="auto, float32, bfloat16 or float16.")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the Python code that comes with the model.")
+    ] = False,
     data_dir: DataOpt = None,
     quiet: QuietOpt = False,
     as_json: JsonOpt = False,
@@ -285,6 +290,7 @@ def score(
             data_dir=data_dir,
             dtype=dtype,
             progress=progress,
+            trust_remote_code=trust_remote_code,
         )
     if items is not None:
         lines = (to_json({"task": row["task"], **item}) for row in found for item in row["items"])

@@ -314,10 +314,10 @@ def given_notes(arm: Arm) -> tuple[str, ...]:
     return (f"made for {given.made_for or 'a model its config does not name'}, {len(given.pieces)} modules{whole}",)
 
 
-def score_model(model: str, refs: list[TaskRef], adapter: str | None, data_dir, dtype: str, progress) -> list[dict]:
+def score_model(model: ModelRef, refs: list[TaskRef], adapter: str | None, data_dir, progress) -> list[dict]:
     """Scores of one model on tasks, with items. Raises InputError for a missing model, adapter or task."""
     prepared = [tasks.prepare(r, data_dir) for r in refs]
-    base = load(ModelRef(model, dtype=dtype))
+    base = load(model)
     rows = []
     for ref, task in zip(refs, prepared, strict=True):
         tick = ticker(progress, f"scoring {ref.name}", "items", len(task.samples))

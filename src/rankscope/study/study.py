@@ -13,7 +13,7 @@ from rankscope.config import StudyConfig, from_dict, load
 from rankscope.errors import InputError, StoreError
 from rankscope.plugins import did_you_mean
 from rankscope.provenance import content_key, environment
-from rankscope.records import Arm, Contrast, EvalResult, RunResult, RunSpec, TaskRef
+from rankscope.records import Arm, Contrast, EvalResult, ModelRef, RunResult, RunSpec, TaskRef
 from rankscope.report import UNTRAINED, render
 from rankscope.report.tables import public_name
 from rankscope.storage.blobs import Blobs
@@ -307,9 +307,11 @@ def score(
     data_dir: str | None = None,
     dtype: str = "auto",
     progress: Any = None,
+    trust_remote_code: bool = False,
 ) -> list[dict]:
-    """Score a model on tasks, with or without a PEFT adapter."""
+    """Score a model on tasks, with or without a PEFT adapter (a folder or a hub id)."""
     from rankscope.study.runner import score_model
 
     refs = [TaskRef(n, form, shots, limit) for n in names]
-    return score_model(model, refs, adapter, data_dir, dtype, progress)
+    ref = ModelRef(model, dtype=dtype, trust_remote_code=trust_remote_code)
+    return score_model(ref, refs, adapter, data_dir, progress)
