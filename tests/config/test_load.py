@@ -186,3 +186,24 @@ def test_errors_of_a_dict_name_the_key_alone(minimal):
     assert str(caught.value).startswith("keep: must be adapters, best or all")
     with pytest.raises(ConfigError, match="a study must be a dict"):
         from_dict(["demo"])
+
+
+def test_a_document_that_aliases_blow_up_is_refused_at_once(study):
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+    assert error_of(study(bomb)) == "study.yaml:5: aliases make this part larger than any study: over 20,000 values"
+
+
+def test_a_document_that_contains_itself_is_refused(study):
+    assert error_of(study("models: &m [demo, *m]\n")) == "study.yaml:1: this part contains itself, by an alias"
+
+
+def test_ordinary_aliases_are_welcome(study):
+    text = GOOD.replace("lr: 1e-4}", "lr: &rates [1e-4, 1e-3]}\n  - full: {lr: *rates}")
+    assert [arm.lr for arm in load(study(text)).arms()[1:]] == [(1e-4, 1e-3)] * 3
+
+
+def test_a_file_longer_than_any_study_is_not_read_whole(study):
+    assert error_of(study("# " + "x" * 1_100_000 + "\n")) == (
+        "study.yaml: longer than any study file: over 1,000,000 characters"
+    )

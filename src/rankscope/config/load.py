@@ -23,6 +23,10 @@ from rankscope.config.study import StudyConfig
 from rankscope.errors import ConfigError
 
 
+_LONGEST = 1_000_000  # characters of a study file
+_MOST_PARTS = 20_000  # values in it, aliases written out
+
+
 class StudyFileError(ConfigError):
     """Several errors of one study file. ``errors`` are the single ones; the text has one line each."""
 
@@ -111,7 +115,11 @@ _Loader.add_implicit_resolver(
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise ConfigError(f"longer than any study file: over {_LONGEST:,} characters", where=str(path))
+        return text
     except FileNotFoundError:
         raise ConfigError("no such study file", where=str(path), hint="To start one: rankscope init") from None
     except IsADirectoryError:
@@ -134,7 +142,8 @@ def _parse(text: str, place: str) -> tuple[yaml.Node, dict[str, Any]]:
             raise ConfigError("the study file is empty", where=place, hint="To start one: rankscope init")
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError("a study file is a list of 'key: value' lines", where=f"{place}:{_line(node)}")
-        _refuse_repeated_keys(node, place)
+        _refuse_bombs(node, place)
+        _refuse_repeated_keys(node, place, set())
         return node, loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -148,11 +157,34 @@ def _parse(text: str, place: str) -> tuple[yaml.Node, dict[str, Any]]:
             loader.dispose()
 
 
-def _refuse_repeated_keys(node: yaml.Node, place: str, seen: frozenset[int] = frozenset()) -> None:
+def _refuse_bombs(root: yaml.Node, place: str) -> None:
+    """Raises ConfigError where aliases, written out, make a document without end or of too many parts."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        if id(node) in open_nodes:
+            raise ConfigError("this part contains itself, by an alias", where=f"{place}:{_line(node)}")
+        if id(node) not in sizes:
+            open_nodes.add(id(node))
+            children = node.value if isinstance(node, yaml.SequenceNode) else [n for pair in node.value for n in pair]
+            sizes[id(node)] = 1 + sum(map(size, children))
+            open_nodes.discard(id(node))
+            if sizes[id(node)] > _MOST_PARTS:
+                what = f"aliases make this part larger than any study: over {_MOST_PARTS:,} values"
+                raise ConfigError(what, where=f"{place}:{_line(node)}")
+        return sizes[id(node)]
+
+    size(root)
+
+
+def _refuse_repeated_keys(node: yaml.Node, place: str, seen: set[int]) -> None:
     """YAML lets the last of two equal keys win in silence; here it is an error. Raises ConfigError at the second."""
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
-    seen |= {id(node)}
+    seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for child in node.value:
             _refuse_repeated_keys(child, place, seen)
