@@ -55,6 +55,15 @@ def test_an_adapter_added_to_a_study_has_the_scores_of_the_run_that_made_it(smal
         assert scores == pytest.approx([s.value for s in made[key].scores], abs=1e-6)
 
 
+def test_a_merged_adapter_is_a_checkpoint_with_the_same_scores(small, store, adapter, tmp_path):
+    folder = Study.load(small).result(store).adapter("lora-r4", 1).save_merged(tmp_path / "merged")
+    apart = score("demo", ["demo_people", "demo_text"], adapter=str(adapter), limit=12, dtype="float32")
+    merged = score(str(folder), ["demo_people", "demo_text"], limit=12, dtype="float32")
+    plain = score("demo", ["demo_text"], limit=12, dtype="float32")[0]["value"]
+    assert [row["value"] for row in merged] == pytest.approx([row["value"] for row in apart], abs=1e-5)
+    assert merged[1]["value"] != pytest.approx(plain, abs=1e-4)
+
+
 def test_an_arm_that_exists_already_speaks_for_itself_and_no_seed(small, store, adapter):
     small["arms"].append({"adapter": {"path": str(adapter)}})
     view = Study.load(small).run(store).view()

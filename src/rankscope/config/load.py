@@ -22,7 +22,6 @@ from rankscope.config.problems import Loc, describe, dotted, trim
 from rankscope.config.study import StudyConfig
 from rankscope.errors import ConfigError
 
-
 _LONGEST = 1_000_000  # characters of a study file
 _MOST_PARTS = 20_000  # values in it, aliases written out
 

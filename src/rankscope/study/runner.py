@@ -295,6 +295,17 @@ def applied(base: Base, spec: RunSpec, path: Path) -> Iterator[Base]:
         bank.remove("stored")
 
 
+def merge(spec: RunSpec, path: Path, folder: Path) -> None:
+    """Write a run's base with its stored adapter added to the weights, and the tokenizer."""
+    base = load(spec.model)
+    bank = AdapterBank(base)
+    bank.add("stored", spec.arm, spec.seed)
+    bank.load("stored", adapters.read_tensors(path)[0])
+    bank.merge("stored")
+    base.model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+
+
 @contextmanager
 def as_given(base: Base, arm: Arm) -> Iterator[Base]:
     """The base as an adapter or checkpoint that exists already makes it. Raises ModelError if it doesn't fit."""

@@ -255,7 +255,7 @@ class StudyResult:
         path = Blobs(self._store / "blobs").path(key)
         if spec.arm.kind != "lora" or not path.is_file():
             raise InputError(f"no stored weights of an adapter for {spec.name}", hint="See keep: in docs/config.md")
-        return StoredAdapter(path)
+        return StoredAdapter(path, spec)
 
     def report(self, path: str | Path, format: str = "html") -> Path:
         """Write the report; what was there before stays until the new one is whole.
@@ -277,15 +277,26 @@ class StudyResult:
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """One trained adapter as it lies in the store."""
+    """One trained adapter as it lies in the store, and the run that made it."""
 
     path: Path
+    spec: RunSpec
 
     def save(self, folder: str | Path) -> Path:
         """Write it as a folder that ``peft.PeftModel.from_pretrained`` and vLLM load."""
         from rankscope.models.adapter import export_adapter
 
         export_adapter(self.path, Path(folder))
+        return Path(folder)
+
+    def save_merged(self, folder: str | Path) -> Path:
+        """Write the whole model with the update added to its weights, as a folder that transformers loads.
+
+        Reads the base's weights. Raises ModelError for a base in 4 bits.
+        """
+        from rankscope.study.runner import merge
+
+        merge(self.spec, self.path, Path(folder))
         return Path(folder)
 
 
