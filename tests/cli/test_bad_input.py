@@ -61,8 +61,9 @@ def text(name: str, content: str) -> Callable[[Path], Any]:
     return lambda folder: (folder / name).write_text(content)
 
 
-def model(name: str, *files: str, cut: int | None = None) -> Callable[[Path], Any]:
-    """A folder with some of the bundled model's files; the weights cut after so many bytes."""
+def model(name: str, *files: str, cut: int | None = None, also: str = "", config: dict | None = None
+          ) -> Callable[[Path], Any]:  # fmt: skip
+    """A folder with some of the bundled model's files; the weights cut after so many bytes, or a file of nonsense."""
 
     def make(folder: Path) -> None:
         (folder / name).mkdir()
@@ -70,6 +71,10 @@ def model(name: str, *files: str, cut: int | None = None) -> Callable[[Path], An
             shutil.copy(MODEL / file, folder / name / file)
         if cut is not None:
             os.truncate(folder / name / "model.safetensors", cut)
+        if also:
+            (folder / name / also).write_bytes(b"\xff" * 7 + b"\x7f" + b"{" * 100)
+        if config is not None:
+            (folder / name / "config.json").write_text(json.dumps(config))
 
     return make
 
@@ -85,21 +90,38 @@ def without_a_tensor(name: str, tensor: str) -> Callable[[Path], Any]:
     return make
 
 
-def adapter(module: str, width: int, config: str | None = None) -> Callable[[Path], Any]:
-    """A PEFT folder ``mine`` with a rank-1 adapter of one module that has ``width`` inputs and outputs."""
+def adapter(module: str, width: int, config: str | None = None, fill: float = 0.0, rename: str = "", cut: int = 0,
+            **more: Any) -> Callable[[Path], Any]:  # fmt: skip
+    """A PEFT folder ``mine`` with a rank-1 adapter of one module that has ``width`` inputs and outputs.
+
+    ``fill`` goes into lora_A; ``more`` into its config; the file may get another name or be cut after so many bytes.
+    """
 
     def make(folder: Path) -> None:
         import torch
         from safetensors.torch import save_file
 
-        settings = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "base_model_name_or_path": "some/other-model"}
+        settings = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "base_model_name_or_path": "some/other-model"} | more
         (folder / "mine").mkdir()
         (folder / "mine" / "adapter_config.json").write_text(json.dumps(settings) if config is None else config)
         names = {f"base_model.model.{module}.lora_{letter}.weight": letter for letter in "AB"}
-        tensors = {n: torch.zeros((1, width) if letter == "A" else (width, 1)) for n, letter in names.items()}
-        save_file(tensors, folder / "mine" / "adapter_model.safetensors")
+        tensors = {n: torch.full((1, width), fill) if letter == "A" else torch.zeros(width, 1)
+                   for n, letter in names.items()}  # fmt: skip
+        path = folder / "mine" / "adapter_model.safetensors"
+        save_file(tensors, path)
+        if cut:
+            os.truncate(path, cut)
+        if rename:
+            path.rename(folder / "mine" / rename)
 
     return make
+
+
+def ADAPTER(path: str, kind: str = "adapter") -> tuple[str, str]:
+    return (
+        "lora: {rank: [1], lr: 0.001}\ntraining",
+        f"{kind}: {{path: {path}}}\n  - lora: {{rank: 1, lr: 0.001}}\ntraining",
+    )
 
 
 def jsonl(options: str) -> tuple[str, str]:
@@ -367,6 +389,170 @@ ELSEWHERE = (
     ),
 )
 
+MERGE = "Merge it with PEFT and give the merged model as a checkpoint"
+PICKLE = "a pickle can run any code"
+GIVEN = (
+    Row(
+        "an adapter that is not there",
+        "study.yaml:5: arms[1].adapter.path: no such folder (got './gone')",
+        change=ADAPTER("./gone"),
+    ),
+    Row(
+        "an adapter's id that can be none",
+        "study.yaml:5: arms[1].adapter.path: no such folder of an adapter (got 'gone'). Give the folder that PEFT "
+        "saved, or a hub id",
+        change=ADAPTER("gone"),
+    ),
+    Row(
+        "an adapter of another model as an arm",
+        "mine: this adapter is not one for this model: 1 of its 1 modules are not there, such as "
+        "transformer.h.0.c_attn. The model it was made for: some/other-model",
+        change=ADAPTER("mine"),
+        prepare=adapter("transformer.h.0.c_attn", 128),
+    ),
+    Row(
+        "an adapter with weights that are no numbers",
+        f"mine: 1 tensors of this adapter hold NaN or infinity (got '{Q_PROJ}.lora_A.weight'). The training that made "
+        "it has diverged",
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, fill=float("nan")),
+    ),
+    Row(
+        "an adapter that is a pickle",
+        f"mine: adapters are read from safetensors only: {PICKLE} (got 'adapter_model.bin'). Save it again with PEFT's "
+        "save_pretrained",
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, rename="adapter_model.bin"),
+    ),
+    Row(
+        "an adapter cut short",
+        re.compile(r"mine/adapter_model\.safetensors: these weights can't be read \(got .+\)"),
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, cut=60),
+    ),
+    Row(
+        "an adapter of another method",
+        f"mine/adapter_config.json: only LoRA adapters are read (got 'IA3'). {MERGE}",
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, peft_type="IA3"),
+    ),
+    Row(
+        "DoRA",
+        f"mine/adapter_config.json: this adapter needs what can't be applied here (got {{'use_dora': True}}). {MERGE}",
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, use_dora=True),
+    ),
+    Row(
+        "PiSSA, whose base is another",
+        "mine/adapter_config.json: this kind of adapter belongs to a base whose own weights were changed too "
+        f"(got 'pissa'). {MERGE}",
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, init_lora_weights="pissa"),
+    ),
+    Row(
+        "an adapter of another rank than it says",
+        f"mine/adapter_config.json: the tensors of {Q_PROJ} are not of rank 2, as the config says "
+        "(got {'lora_A': (1, 128), 'lora_B': (128, 1)}). Give the folder as PEFT saved it",
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, r=2),
+    ),
+    Row(
+        "an adapter for classification",
+        "mine/adapter_config.json: only adapters of causal language models are read (got 'SEQ_CLS')",
+        change=ADAPTER("mine"),
+        prepare=adapter(Q_PROJ, 128, task_type="SEQ_CLS"),
+    ),
+    Row(
+        "a checkpoint that is not there",
+        "study.yaml:5: arms[1].checkpoint.path: no such folder (got '/gone')",
+        change=ADAPTER("/gone", "checkpoint"),
+    ),
+    Row(
+        "a checkpoint without weights",
+        "hollow: this folder holds a config.json but no weights (*.safetensors). "
+        "Save it with save_pretrained, or copy it again",
+        change=ADAPTER("hollow", "checkpoint"),
+        prepare=model("hollow", "config.json", "tokenizer.json"),
+    ),
+    Row(
+        "nothing to train, and a task to train on",
+        "study.yaml:2: train: no arm is trained; list the tasks under evaluate.in_domain instead",
+        change=("  - lora: {rank: [1], lr: 0.001}\n", ""),
+    ),
+    Row(
+        "weights that are a pickle",
+        f"pickled: weights are read from safetensors only: {PICKLE} (got 'pytorch_model.bin'). Load it where you trust "
+        "it, and save_pretrained",
+        change=("[demo]", "[pickled]"),
+        prepare=model("pickled", "config.json", "tokenizer.json", also="pytorch_model.bin"),
+    ),
+    Row(
+        "a file of weights whose header is a bomb",
+        "bomb/model.safetensors: this is not a readable safetensors file. Copy it again",
+        change=("[demo]", "[bomb]"),
+        prepare=model("bomb", "config.json", "tokenizer.json", also="model.safetensors"),
+    ),
+    Row(
+        "a model that brings its own code",
+        "study.yaml:1: models[0]: this model brings Python code of its own, which was not run (got 'own'). If you "
+        "trust it, set trust_remote_code: true for the model",
+        command="run study.yaml --store STORE -q",
+        change=("[demo]", "[own]"),
+        prepare=model(
+            "own",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "model.safetensors",
+            config={"model_type": "own-kind", "auto_map": {"AutoConfig": "own.C"}},
+        ),  # fmt: skip
+    ),
+    Row(
+        "a checkpoint in a quantised format",
+        "study.yaml:1: models[0]: this checkpoint is saved in a quantised format, which is not read (got 'gptq'). "
+        "Give the original weights; for 4 bits set quantization: nf4",
+        change=("[demo]", "[four]"),
+        prepare=model(
+            "four",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "model.safetensors",
+            config=json.loads((MODEL / "config.json").read_text()) | {"quantization_config": {"quant_method": "gptq"}},
+        ),  # fmt: skip
+    ),
+    Row(
+        "four bits and full SFT",
+        "study.yaml:1: models[0].quantization: full SFT can't train 4-bit weights (got 'full'). Leave the arm out, or "
+        "quantization",
+        change=(
+            "models: [demo]\ntrain: [{task: demo_people, limit: 40}]\narms:\n  - base",
+            "models: [{id: demo, quantization: nf4}]\ntrain: [{task: demo_people, limit: 40}]\narms:\n  - full",
+        ),
+    ),
+    Row(
+        "a study file that aliases blow up",
+        "study.yaml:6: aliases make this part larger than any study: over 20,000 values",
+        change=(
+            STUDY,
+            "\n".join(
+                [
+                    "a0: &a0 [x, x, x, x, x, x, x, x, x, x]",
+                    *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 20)),
+                ]
+            ),
+        ),
+    ),
+    Row(
+        "a study file that contains itself",
+        "study.yaml:1: this part contains itself, by an alias",
+        change=(STUDY, "models: &m [demo, *m]\n"),
+    ),
+    Row(
+        "a study file without end",
+        "study.yaml: longer than any study file: over 1,000,000 characters",
+        change=(STUDY, "# " + "x" * 1_000_001),
+    ),
+)
+
 
 # ---- what every row is checked for
 
@@ -448,7 +634,7 @@ def check_failure(call, work: Path, line: str, says: str | re.Pattern[str]) -> N
     assert snapshot(work) == before
 
 
-@pytest.mark.parametrize("row", [*IN_STUDY, *ELSEWHERE], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*IN_STUDY, *ELSEWHERE, *GIVEN], ids=lambda row: row.name)
 def test_wrong_input_is_one_clear_message_and_touches_nothing(row, call, work):
     change(work, *row.change)
     if row.prepare is not None:

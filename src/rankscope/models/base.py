@@ -196,7 +196,7 @@ def load(ref: ModelRef, device: str = "auto") -> Base:
     packed = four_bit(ref, where, dtype)
     with _opening(ref) as (source, options):
         if "gguf_file" not in options:
-            _refuse_quantised(AutoConfig.from_pretrained(source, **options), ref)
+            _refuse_quantised(AutoConfig.from_pretrained(source, **options))
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **packed, **options
@@ -222,7 +222,7 @@ def outline(ref: ModelRef) -> nn.Module:
     with _opening(ref) as (source, options):
         config = AutoConfig.from_pretrained(source, **options)
         if "gguf_file" not in options:  # there, making the tokenizer takes long
-            _refuse_quantised(config, ref)
+            _refuse_quantised(config)
             AutoTokenizer.from_pretrained(source, **options)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=ref.trust_remote_code)
@@ -244,13 +244,13 @@ def four_bit(ref: ModelRef, where: torch.device, dtype: torch.dtype) -> dict[str
     return {"quantization_config": packed, "device_map": {"": where}}
 
 
-def _refuse_quantised(config: object, ref: ModelRef) -> None:
+def _refuse_quantised(config: object) -> None:
     """A checkpoint that was saved quantised would be read as something else than what it is."""
     found = getattr(config, "quantization_config", None)
     if found is not None:
         method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", found)
         raise ModelError("this checkpoint is saved in a quantised format, which is not read", got=str(method),
-                         where=ref.id, hint="Give the original weights; for 4 bits set quantization: nf4")  # fmt: skip
+                         hint="Give the original weights; for 4 bits set quantization: nf4")  # fmt: skip
 
 
 @contextmanager
