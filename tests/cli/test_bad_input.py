@@ -117,11 +117,10 @@ def adapter(module: str, width: int, config: str | None = None, fill: float = 0.
     return make
 
 
-def ADAPTER(path: str, kind: str = "adapter") -> tuple[str, str]:
-    return (
-        "lora: {rank: [1], lr: 0.001}\ntraining",
-        f"{kind}: {{path: {path}}}\n  - lora: {{rank: 1, lr: 0.001}}\ntraining",
-    )
+def given(path: str, kind: str = "adapter") -> tuple[str, str]:
+    """An arm that exists already, in front of the one that is trained."""
+    trained = "lora: {rank: [1], lr: 0.001}"
+    return trained, f"{kind}: {{path: {path}}}\n  - {trained}"
 
 
 def jsonl(options: str) -> tuple[str, str]:
@@ -395,83 +394,83 @@ GIVEN = (
     Row(
         "an adapter that is not there",
         "study.yaml:5: arms[1].adapter.path: no such folder (got './gone')",
-        change=ADAPTER("./gone"),
+        change=given("./gone"),
     ),
     Row(
         "an adapter's id that can be none",
         "study.yaml:5: arms[1].adapter.path: no such folder of an adapter (got 'gone'). Give the folder that PEFT "
         "saved, or a hub id",
-        change=ADAPTER("gone"),
+        change=given("gone"),
     ),
     Row(
         "an adapter of another model as an arm",
         "mine: this adapter is not one for this model: 1 of its 1 modules are not there, such as "
         "transformer.h.0.c_attn. The model it was made for: some/other-model",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter("transformer.h.0.c_attn", 128),
     ),
     Row(
         "an adapter with weights that are no numbers",
         f"mine: 1 tensors of this adapter hold NaN or infinity (got '{Q_PROJ}.lora_A.weight'). The training that made "
         "it has diverged",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, fill=float("nan")),
     ),
     Row(
         "an adapter that is a pickle",
         f"mine: adapters are read from safetensors only: {PICKLE} (got 'adapter_model.bin'). Save it again with PEFT's "
         "save_pretrained",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, rename="adapter_model.bin"),
     ),
     Row(
         "an adapter cut short",
         re.compile(r"mine/adapter_model\.safetensors: these weights can't be read \(got .+\)"),
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, cut=60),
     ),
     Row(
         "an adapter of another method",
         f"mine/adapter_config.json: only LoRA adapters are read (got 'IA3'). {MERGE}",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, peft_type="IA3"),
     ),
     Row(
         "DoRA",
         f"mine/adapter_config.json: this adapter needs what can't be applied here (got {{'use_dora': True}}). {MERGE}",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, use_dora=True),
     ),
     Row(
         "PiSSA, whose base is another",
         "mine/adapter_config.json: this kind of adapter belongs to a base whose own weights were changed too "
         f"(got 'pissa'). {MERGE}",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, init_lora_weights="pissa"),
     ),
     Row(
         "an adapter of another rank than it says",
         f"mine/adapter_config.json: the tensors of {Q_PROJ} are not of rank 2, as the config says "
         "(got {'lora_A': (1, 128), 'lora_B': (128, 1)}). Give the folder as PEFT saved it",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, r=2),
     ),
     Row(
         "an adapter for classification",
         "mine/adapter_config.json: only adapters of causal language models are read (got 'SEQ_CLS')",
-        change=ADAPTER("mine"),
+        change=given("mine"),
         prepare=adapter(Q_PROJ, 128, task_type="SEQ_CLS"),
     ),
     Row(
         "a checkpoint that is not there",
         "study.yaml:5: arms[1].checkpoint.path: no such folder (got '/gone')",
-        change=ADAPTER("/gone", "checkpoint"),
+        change=given("/gone", "checkpoint"),
     ),
     Row(
         "a checkpoint without weights",
         "hollow: this folder holds a config.json but no weights (*.safetensors). "
         "Save it with save_pretrained, or copy it again",
-        change=ADAPTER("hollow", "checkpoint"),
+        change=given("hollow", "checkpoint"),
         prepare=model("hollow", "config.json", "tokenizer.json"),
     ),
     Row(
@@ -530,7 +529,7 @@ GIVEN = (
     ),
     Row(
         "a study file that aliases blow up",
-        "study.yaml:6: aliases make this part larger than any study: over 20,000 values",
+        "study.yaml:5: aliases make this part larger than any study: over 20,000 values",
         change=(
             STUDY,
             "\n".join(
