@@ -56,8 +56,10 @@ def sample_problems(sample: Sample, form: str) -> list[str]:
         found.append("the target doesn't start with a space")
     if KINDS[form] == "choices":
         found += _choice_problems(sample)
-    elif sample.choices or sample.answer is not None:
+    elif sample.choices or sample.answer is not None or sample.prompts:
         found.append(f"the form {form} has choices")
+    if not all(text.strip() for text in sample.accepted):
+        found.append("an accepted answer is empty")
     return found
 
 
@@ -159,6 +161,23 @@ def _choice_problems(sample: Sample) -> list[str]:
         found.append("the answer points at no choice")
     elif sample.target != sample.choices[sample.answer]:
         found.append("the target isn't the right choice")
+    elif sample.prompts:
+        found += _prompts_problems(sample)
+    if not set(sample.accepted) <= set(sample.choices):
+        found.append("an accepted answer is none of the choices")
+    return found
+
+
+def _prompts_problems(sample: Sample) -> list[str]:
+    found = []
+    if len(sample.prompts) != len(sample.choices):
+        return ["there is not one prompt a choice"]
+    if sample.prompt != sample.prompts[sample.answer]:
+        found.append("the prompt isn't that of the right choice")
+    if any(not prompt or prompt != prompt.rstrip() for prompt in sample.prompts):
+        found.append("one of the prompts is empty or ends in white space")
+    if len(set(zip(sample.prompts, sample.choices, strict=True))) < len(sample.choices):
+        found.append("two choices have the same prompt and the same text")
     return found
 
 

@@ -86,3 +86,49 @@ def test_cross_entropy_is_nats_per_token():
 def test_cross_entropy_of_nothing_or_of_a_diverged_model_fails(sums, tokens):
     with pytest.raises(RunFailed):
         value("cross_entropy", Sample("i", "", "Rain."), loglikelihoods=sums, num_tokens=tokens)
+
+
+WAYS = Sample("i", "p", " never", (" always", " never", " seldom"), 1, accepted=(" seldom",))
+
+
+def test_true_mass_is_the_true_choices_share_of_the_probability():
+    sums = (math.log(0.1), math.log(0.2), math.log(0.1))
+    assert value("true_mass", WAYS, loglikelihoods=sums) == pytest.approx(0.75)
+    assert value("true_mass", WAYS, loglikelihoods=tuple(v - 2000 for v in sums)) == pytest.approx(0.75)
+    assert value("true_mass", CITIES, loglikelihoods=(-1.0, -1.0)) == 0.5
+
+
+@pytest.mark.parametrize("sums", [(), (-1.0, -2.0), (-1.0, -2.0, math.nan), (-1.0, -2.0, -math.inf)])
+def test_true_mass_without_a_finite_value_each_fails(sums):
+    with pytest.raises(RunFailed):
+        value("true_mass", WAYS, loglikelihoods=sums)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        (" the Nile", 1.0),
+        (" Nile.", 1.0),
+        ("NILE\nQuestion: and then?", 1.0),
+        (" a River_Nile!", 1.0),
+        (" river ‘Nile’", 1.0),
+        (" Nile, in Africa", 0.0),
+        (" The answer is the Nile", 0.0),
+        (" the Niles", 0.0),
+        (" the", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_alias_match_takes_any_name_after_the_official_normalisation(text, right):
+    assert value("alias_match", Sample("i", "p", " The Nile", accepted=("river nile",)), text=text) == right
+
+
+def test_alias_match_never_takes_an_empty_answer_even_if_an_alias_is_only_an_article():
+    assert value("alias_match", Sample("i", "p", " X", accepted=("The",)), text=" an") == 0.0
+
+
+@pytest.mark.parametrize("scorer", ["choice", "choice_raw"])
+@pytest.mark.parametrize(("sums", "right"), [((-3.0, -2.0), 1.0), ((-2.0, -3.0), 0.0), ((-2.0, -2.0), 0.0)])
+def test_choices_with_prompts_of_their_own_are_told_apart_by_them_and_not_by_their_text(scorer, sums, right):
+    sample = Sample("i", "the box", " was full.", (" was full.",) * 2, 1, prompts=("the mug", "the box"))
+    assert value(scorer, sample, loglikelihoods=sums) == right

@@ -11,6 +11,11 @@ from rankscope.errors import PluginError
 from rankscope.tasks.samples import Sample
 
 
+def own(prompt, prompts):
+    """A sample whose choices have prompts of their own, the first being right."""
+    return Sample("i", prompt, " t", (" t", " t"), 0, prompts=prompts)
+
+
 @pytest.fixture
 def task():
     return plugins.get("tasks", "arc_easy")
@@ -34,6 +39,12 @@ def task():
         ({"to_sample": lambda row, form, index: Sample(form, "p", " t", (" t", " u"), 0)}, "an item has several ids"),
         ({"to_sample": lambda row, form, index: Sample("i", "p", " t", (" t", " u"), 2)}, "points at no choice"),
         ({"to_sample": lambda row, form, index: Sample("i", "p", " t", (" t", " u"), 1)}, "isn't the right choice"),
+        ({"to_sample": lambda row, form, index: own("p", ("p",))}, "not one prompt a choice"),
+        ({"to_sample": lambda row, form, index: own("p", ("q", "r"))}, "isn't that of the right choice"),
+        ({"to_sample": lambda row, form, index: own("p", ("p", "r "))}, "one of the prompts is empty or ends in white"),
+        ({"to_sample": lambda row, form, index: own("p", ("p", "p"))}, "the same prompt and the same text"),
+        ({"to_sample": lambda row, form, index: replace(own("p", ()), accepted=(" u",))}, "none of the choices"),
+        ({"to_sample": lambda row, form, index: replace(own("p", ()), accepted=(" ",))}, "accepted answer is empty"),
     ],
 )
 def test_a_breach_of_the_contract_is_found_and_named(task, change, message):

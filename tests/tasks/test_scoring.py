@@ -31,3 +31,9 @@ def test_a_copy_of_the_right_choice_is_right():
 def test_missing_or_infinite_values_fail_and_are_never_a_zero(weights):
     with pytest.raises(RunFailed):
         pick_choice(SAMPLE, weights)
+
+
+def test_a_choice_with_a_prompt_of_its_own_is_recorded_by_that_prompts_last_line():
+    sample = Sample("i", "x\n\nthe box", " fell", (" fell",) * 2, 1, prompts=("x\n\nthe mug", "x\n\nthe box"))
+    assert pick_choice(sample, (-1.0, -2.0)) == Score("i", 0.0, "", "", "the mug")
+    assert pick_choice(sample, (-2.0, -1.0)) == Score("i", 1.0, "", "", "the box")

@@ -110,6 +110,19 @@ def test_examples_of_the_same_subject_and_a_header_where_the_task_says_so(write,
         prepare(TaskRef("toy", shots=2))
 
 
+def test_examples_stand_in_front_of_every_prompt_of_an_item(write, shelf):
+    def to_sample(row, form, index):
+        own = (f"{row['q']} x", f"{row['q']} y")
+        return Sample(row["q"], own[row["a"]], " fits.", (" fits.",) * 2, row["a"], prompts=own)
+
+    shelf(toy(to_sample=to_sample, forms=("cloze",)))
+    write("train", rows("s"))
+    write("test", [{"q": "new", "a": 1}])
+    (sample,) = prepare(TaskRef("toy", shots=1)).samples
+    assert sample.prompts == ("q0 s x fits.\n\nnew x", "q0 s x fits.\n\nnew y")
+    assert sample.prompt == sample.prompts[1]
+
+
 def test_training_prompts_carry_the_examples_too_but_never_themselves(write, shelf):
     write("train", rows("", ""))
     write("test", rows(""))
@@ -135,6 +148,9 @@ def test_chance_is_the_larger_of_uniform_guessing_and_the_commonest_answer():
     assert chance_of([sample(0), sample(0), sample(2), sample(3)], "choices") == 0.5
     assert chance_of([sample(0, 2), sample(3)], "choices") == 0.5
     assert chance_of([sample(0)], "generate") == 0.0
+    several = Sample("i", "p", " t", (" t", " u", " x", " y"), 0, accepted=(" u",))
+    assert chance_of([several, sample(3), sample(2)], "choices") == pytest.approx((0.5 + 0.25 + 0.25) / 3)
+    assert chance_of([several, sample(1), sample(2)], "choices") == pytest.approx(2 / 3)
     assert chance_of([sample(0)], "text") is None
 
 

@@ -24,14 +24,15 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt (token ids) and the continuations to weigh."""
+    """One prompt (token ids) and the continuations to weigh; with ``prompts`` each continuation has its own instead."""
 
     prompt: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
+    prompts: tuple[tuple[int, ...], ...] = ()
 
     @property
     def length(self) -> int:
-        return len(self.prompt) + sum(map(len, self.continuations))
+        return sum(map(len, self.prompts or (self.prompt,))) + sum(map(len, self.continuations))
 
 
 @torch.inference_mode()
@@ -48,10 +49,12 @@ def loglikelihoods(
     shared, single = [], []
     for i, request in enumerate(requests):
         num = len(request.continuations)
-        if num > 1 and can_share and (base.window is None or request.length <= base.window):
+        is_one = num > 1 and not request.prompts
+        if is_one and can_share and (base.window is None or request.length <= base.window):
             shared.append((i, 0, request))
         else:
-            single += [(i, c, Request(request.prompt, request.continuations[c : c + 1])) for c in range(num)]
+            own = request.prompts or (request.prompt,) * num
+            single += [(i, c, Request(own[c], request.continuations[c : c + 1])) for c in range(num)]
     for jobs, score in ((shared, _shared), (single, _single)):
         lengths = [r.length for _, _, r in jobs]
         order = sorted(range(len(jobs)), key=lambda j: (lengths[j], j))

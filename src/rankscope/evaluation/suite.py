@@ -42,12 +42,15 @@ def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Respon
     """Responses, tokens passed through the model, and how many items had to be cut."""
     requests, cut = [], 0
     for sample in task.samples:
-        pairs = [base.encode_pair(sample.prompt, c) for c in sample.choices or (sample.target,)]
+        choices = sample.choices or (sample.target,)
+        own = sample.prompts or (sample.prompt,) * len(choices)
+        pairs = [base.encode_pair(prompt, c) for prompt, c in zip(own, choices, strict=True)]
         most = min(base.max_length, MAX_TEXT) if task.kind == "text" else base.max_length
         room = most - max(len(c) for _, c in pairs)
-        prompt = fit_prompt(pairs[0][0], max(1, room), base.bos)
-        requests.append(Request(prompt, tuple(c[: most - len(prompt)] for _, c in pairs)))
-        cut += task.kind != "text" and len(prompt) < len(pairs[0][0])
+        fitted = [fit_prompt(prompt, max(1, room), base.bos) for prompt, _ in pairs]
+        continuations = tuple(c[: most - len(p)] for p, (_, c) in zip(fitted, pairs, strict=True))
+        requests.append(Request(fitted[0], continuations, tuple(fitted) if sample.prompts else ()))
+        cut += task.kind != "text" and any(len(p) < len(whole) for p, (whole, _) in zip(fitted, pairs, strict=True))
     found = loglikelihoods(base, requests, tick=tick)
     responses = [Response(tuple(v), tuple(map(len, r.continuations))) for v, r in zip(found, requests, strict=True)]
     return responses, sum(r.length for r in requests), cut

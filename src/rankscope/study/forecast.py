@@ -83,8 +83,8 @@ def train_tokens(recipe: Recipe, samples: Sequence[Sample]) -> int:
 
 
 def text_tokens(sample: Sample) -> int:
-    """About how many tokens a sample has: characters / 4, prompt once, every choice."""
-    texts = (sample.prompt, *(sample.choices or (sample.target,)))
+    """About how many tokens a sample has: characters / 4, prompt once (or one a choice), every choice."""
+    texts = (*(sample.prompts or (sample.prompt,)), *(sample.choices or (sample.target,)))
     return 1 + round(sum(map(len, texts)) / _CHARS_PER_TOKEN)
 
 

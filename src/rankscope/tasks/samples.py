@@ -23,6 +23,11 @@ class Sample:
     ``prompt`` ends without a space (and is empty for plain text). ``target`` is the training completion with its
     leading space; for choices it is the right one of ``choices``, the continuations whose likelihood is compared, and
     ``answer`` is its index from 0. ``id`` is the same in every form, so that items pair across forms and shots.
+
+    ``prompts``, one a choice, are there where choices differ in the context and not in the continuation (WinoGrande):
+    each choice is then scored behind its own, and ``prompt`` is the right one, the one to train on. ``accepted`` are
+    further right answers: texts for a scorer of generations, continuations among ``choices`` for one that takes several
+    as right; the target need not be among them.
     """
 
     id: str
@@ -32,6 +37,8 @@ class Sample:
     answer: int | None = None
     subject: str = ""
     cluster: str = ""
+    prompts: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
 
 
 def item_id(*texts: str) -> str:

@@ -38,7 +38,8 @@ def scored(sample: Sample, value: float | bool, response: str = "") -> Score:
 def pick_choice(sample: Sample, weights: Sequence[float]) -> Score:
     """1.0 if the highest weight is on the right choice, else 0.0; the first of equal weights is picked.
 
-    ``weights``: one a choice. A choice with the same text as the right one is right too (MathQA has such rows).
+    ``weights``: one a choice. A choice with the same text as the right one is right too (MathQA has such rows), unless
+    choices are told apart by their prompts.
     Raises RunFailed if the weights are not finite or not one a choice.
     """
     if len(weights) != len(sample.choices) or sample.answer is None:
@@ -46,6 +47,8 @@ def pick_choice(sample: Sample, weights: Sequence[float]) -> Score:
                         stage="evaluate")  # fmt: skip
     require_finite(sample, weights)
     picked = max(range(len(weights)), key=lambda index: weights[index])
+    if sample.prompts:
+        return scored(sample, picked == sample.answer, sample.prompts[picked].rpartition("\n")[2])
     return scored(sample, sample.choices[picked] == sample.choices[sample.answer], sample.choices[picked].strip())
 
 

@@ -8,6 +8,7 @@ trainer's matter, cutting texts at a number of tokens the engine's.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -25,10 +26,19 @@ from rankscope.tasks.scoring import Scorer
 
 Kind = Literal["choices", "generate", "text"]
 Folder = str | Path | None
-KINDS: Mapping[str, Kind] = {"cloze": "choices", "letters": "choices", "generate": "generate", "text": "text"}
+KINDS: Mapping[str, Kind] = {
+    "cloze": "choices",
+    "letters": "choices",
+    "mc1": "choices",
+    "mc2": "choices",
+    "generate": "generate",
+    "text": "text",
+}
 SCORERS: Mapping[str, str] = {
     "cloze": "choice",
     "letters": "choice_raw",
+    "mc1": "choice_raw",
+    "mc2": "true_mass",
     "generate": "exact_match",
     "text": "cross_entropy",
 }
@@ -194,14 +204,18 @@ def train_samples(ref: TaskRef, data_dir: Folder = None) -> tuple[Sample, ...]:
 
 
 def chance_of(samples: Sequence[Sample], kind: Kind) -> float | None:
-    """What guessing gets: the larger of the uniform guess and always picking the commonest answer position."""
+    """What guessing gets: the larger of the uniform guess and always picking the commonest position of a right choice.
+
+    Several choices of a sample may be right (``accepted``); a position that a sample hasn't got is wrong there.
+    """
     if kind == "text":
         return None
     if kind == "generate" or not samples:
         return 0.0
-    uniform = sum(1 / len(sample.choices) for sample in samples) / len(samples)
-    answers = [sample.answer for sample in samples]
-    return max(uniform, max(answers.count(answer) for answer in set(answers)) / len(answers))
+    right = [[i for i, c in enumerate(s.choices) if i == s.answer or c in s.accepted] for s in samples]
+    uniform = sum(len(places) / len(s.choices) for places, s in zip(right, samples, strict=True)) / len(samples)
+    commonest = Counter(place for places in right for place in places)
+    return max(uniform, max(commonest.values()) / len(samples))
 
 
 def _check_trainable(task: Task, ref: TaskRef) -> None:
@@ -321,7 +335,8 @@ def _with_context(task: Task, ref: TaskRef, samples: tuple[Sample, ...], data_di
             raise DataError(f"{task.name} has only {len(examples)} examples for item {sample.id}", got=ref.shots,
                             hint=f"Ask for at most {len(examples)} shots")  # fmt: skip
         header = task.header(sample, ref.form) if task.header else ""
-        found.append(replace(sample, prompt=prompts.few_shot(sample.prompt, examples, header)))
+        own = tuple(prompts.few_shot(prompt, examples, header) for prompt in (sample.prompt, *sample.prompts))
+        found.append(replace(sample, prompt=own[0], prompts=own[1:]))
     return tuple(found)
 
 
