@@ -260,7 +260,10 @@ def score(
     shots: Annotated[int, typer.Option(min=0, metavar="N", help="Worked examples in the prompt.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first rows of each task.")] = None,
     form: Annotated[
-        str, typer.Option(metavar="FORM", help="How the question is put: default, cloze, letters, generate or text.")
+        str,
+        typer.Option(
+            metavar="FORM", help="How the question is put: default, cloze, letters, generate, text, mc1 or mc2."
+        ),
     ] = "default",
     items: Annotated[str | None, typer.Option(metavar="PATH", help="Write one JSON line per item.")] = None,
     dtype: Annotated[str, typer.Option(metavar="DTYPE", help="auto, float32, bfloat16 or float16.")] = "auto",
