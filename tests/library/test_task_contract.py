@@ -56,7 +56,7 @@ def real(tmp_path):
         for folder in only:
             if all(locate(task.source, split, folder) is not None for split in needed):
                 return TaskRef(name, **fields), folder
-        pytest.skip(f"{task.source.folder} has not all of {', '.join(needed)} in a local mirror ({VARIABLE})")
+        pytest.skip(f"no rows of {task.source.folder} for {', '.join(needed)} in a local mirror ({VARIABLE})")
 
     find.mirror = mirror
     return find
