@@ -94,6 +94,11 @@ def test_what_cannot_be_averaged_is_refused(bad):
         spread(bad)
 
 
+def test_wilson_at_none_or_all_right_ends_exactly_at_zero_or_one():
+    for count in range(2, 400):
+        assert rate_estimate(np.zeros(count)).low == 0.0 and rate_estimate(np.ones(count)).high == 1.0
+
+
 def test_wilson_stays_between_zero_and_one_and_matches_scipy():
     values = np.array([0.0] * 19 + [1.0])
     found = rate_estimate(values)

@@ -88,3 +88,8 @@ def test_a_task_at_chance_is_left_out_by_name():
 
 def test_one_seed_speaks_for_itself_only():
     assert retention([_plant(np.random.default_rng(3), 0.9, seeds=1)]).estimate.scope == "this seed only"
+
+
+def test_a_base_without_one_right_answer_is_not_above_a_chance_of_zero():
+    assert not any(is_above_chance(np.zeros(count), 0.0) for count in range(2, 400))
+    assert is_above_chance(np.array([1.0] + [0.0] * 9), 0.0)

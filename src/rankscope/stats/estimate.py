@@ -174,7 +174,8 @@ def rate_estimate(values: np.ndarray, clusters: np.ndarray | None = None, level:
     n, p, z = len(values), float(values.mean()), float(special.ndtri((1 + level) / 2))
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, middle - half, middle + half, math.sqrt(p * (1 - p) / n), n, 1, level, "Wilson", "items")
+    low, high = (0.0 if p == 0 else middle - half), (1.0 if p == 1 else middle + half)  # exact there, but for rounding
+    return Estimate(p, low, high, math.sqrt(p * (1 - p) / n), n, 1, level, "Wilson", "items")
 
 
 def _rate(values: np.ndarray, estimate: Estimate, clusters: np.ndarray | None) -> Estimate:
