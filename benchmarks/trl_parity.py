@@ -52,6 +52,8 @@ from rankscope.training.loop import Loop
 from rankscope.training.optim import learning_rate
 
 _PACKAGES = ("trl", "peft", "transformers", "accelerate", "torch")
+_COLUMNS = {"pair": 34, "first loss": 12, "last": 9, "largest diff.": 15, "mean": 10, "weights": 10, "of a move": 11,
+            "share": 10, "seconds": 12}  # fmt: skip
 Tensors = dict[str, torch.Tensor]
 
 
@@ -267,21 +269,25 @@ def main() -> None:
             mine = runs.setdefault(which, None) or ours(base, which, data)
             runs[which] = mine
             rows.append(compare(pair, mine, theirs(base, which, texts, data, mine, own)) | {"tested": number < 3})
-    report(rows, base, spec, len(samples), args)
+            if len(rows) == 1:
+                print(f"{len(samples)} rows: ids and labels are the same in both\n\n{table_head()}")
+            print(table_line(rows[-1]), flush=True)
+    report(rows, base, spec, args)
     if any(r["tested"] and not r["max_loss_difference"] <= args.tolerance for r in rows):
         raise SystemExit(1)
 
 
-def report(rows: list[dict], base: Base, spec: RunSpec, num_rows: int, args: argparse.Namespace) -> None:
-    print(f"{num_rows} rows: ids and labels are the same in both\n")
-    heads = ("pair", "first loss", "last", "largest diff.", "mean", "weights", "of a move", "share", "seconds")
-    widths = (34, 12, 9, 15, 10, 10, 11, 10, 12)
-    print("".join(f"{h:<{w}}" if h == "pair" else f"{h:>{w}}" for h, w in zip(heads, widths, strict=True)))
-    for r in rows:
-        line = f"{r['pair']:34}{r['first_loss']:12.4f}{r['last_loss']:9.4f}{r['max_loss_difference']:15.1e}"
-        line += f"{r['mean_loss_difference']:10.1e}{r['max_weight_difference']:10.1e}{r['max_weight_move']:11.1e}"
-        line += f"{r['weight_difference_share']:10.1e}{r['seconds']['rankscope']:6.0f}{r['seconds']['trl']:6.0f}"
-        print(line)
+def table_head() -> str:
+    return "".join(f"{h:<{w}}" if h == "pair" else f"{h:>{w}}" for h, w in _COLUMNS.items())
+
+
+def table_line(r: dict) -> str:
+    line = f"{r['pair']:34}{r['first_loss']:12.4f}{r['last_loss']:9.4f}{r['max_loss_difference']:15.1e}"
+    line += f"{r['mean_loss_difference']:10.1e}{r['max_weight_difference']:10.1e}{r['max_weight_move']:11.1e}"
+    return line + f"{r['weight_difference_share']:10.1e}{r['seconds']['rankscope']:6.0f}{r['seconds']['trl']:6.0f}"
+
+
+def report(rows: list[dict], base: Base, spec: RunSpec, args: argparse.Namespace) -> None:
     warm = round(spec.recipe.warmup * args.steps)
     points = sorted({s for s in (0, warm - 1, warm, args.steps - 1) if s >= 0})
     schedule = schedule_at(spec.recipe, points)
