@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import get_scheduler
 
 from rankscope.errors import RunFailed
 from rankscope.models.base import load
@@ -215,6 +216,18 @@ def test_schedules(schedule):
         assert rest == pytest.approx([1 - i / 8 for i in range(8)])
     else:
         assert rest == pytest.approx([0.5 * (1 + math.cos(math.pi * i / 8)) for i in range(8)])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.2])
+def test_rates_are_those_of_transformers_with_the_warm_up_one_step_ahead(schedule, warmup):
+    name = "constant_with_warmup" if schedule == "constant" else schedule
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    warm = round(10 * warmup)
+    field = get_scheduler(name, optimiser, num_warmup_steps=warm, num_training_steps=10).lr_lambdas[0]
+    recipe = replace(RECIPE, schedule=schedule, warmup=warmup)
+    rates = [learning_rate(1.0, s, 10, recipe) for s in range(10)]
+    assert rates == pytest.approx([field(s + 1 if s < warm else s) for s in range(10)])
 
 
 class _Stop(Exception):
