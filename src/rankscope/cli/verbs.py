@@ -311,7 +311,8 @@ def list_plugins(
     """Show the plug-ins of a kind: what a study may name."""
     from rankscope import plugins
 
-    rows = [{"name": name, "summary": first_line(plugins.get(kind, name))} for name in plugins.names(kind)]
+    rows = [{"name": p.name, "from": str(p.origin), "summary": p.problem and f"BROKEN: {p.problem}"
+             or first_line(p.plugin)} for p in plugins.listing(kind)]  # fmt: skip
     text = console.format_table(rows) if rows else f"no {kind} in this version"
     answer(ctx, as_json, {"kind": kind, "plugins": rows}, text)
 

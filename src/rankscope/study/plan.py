@@ -9,7 +9,7 @@ from typing import Any
 from rankscope.provenance import content_key, plain
 from rankscope.records import GIVEN, Arm, ModelRef, RunSpec, TaskRef
 from rankscope.study.forecast import Forecast
-from rankscope.tasks.task import identity
+from rankscope.tasks.task import identity, scorer_identity
 
 _TRAINER = 2  # raised whenever training gives other weights for the same spec
 _SCORER = 2  # raised whenever a prompt, scorer or the engine gives other scores for the same task
@@ -34,7 +34,8 @@ def run_key(spec: RunSpec) -> str:
 
 def task_key(ref: TaskRef) -> str:
     """Identity of an evaluation task: all that can change its scores."""
-    return content_key({"task": identity(ref), "scorer": _SCORER})
+    foreign = scorer_identity(ref)
+    return content_key({"task": identity(ref), "scorer": _SCORER if foreign is None else [_SCORER, foreign]})
 
 
 def base_spec(model: ModelRef) -> RunSpec:

@@ -21,6 +21,7 @@ from rankscope.data.dataset import Rows, Source, fingerprint, locate, no_file, r
 from rankscope.errors import DataError, PluginError
 from rankscope.provenance import content_key, file_key
 from rankscope.records import TaskRef
+from rankscope.tasks.origin import code_name
 from rankscope.tasks.samples import Sample
 from rankscope.tasks.scoring import Scorer
 
@@ -147,19 +148,28 @@ def is_local(ref: TaskRef, data_dir: Folder = None, split: str | None = None) ->
 def identity(ref: TaskRef) -> dict[str, Any]:
     """What of a resolved reference can change a score, for content keys.
 
-    Left out are the label and the paths of the user's files, whose content is in ``data_key``; a task from a file is
-    known by that file's content. Raises PluginError for an unknown task.
+    Left out are the label and the paths of the user's files, whose content is in ``data_key``; a task from a file or a
+    package is known by its code (``tasks.origin``). Raises PluginError for an unknown task.
     """
     task = get_task(ref.task)
-    file, at, attribute = ref.task.rpartition("@")
     return {
-        "task": f"{file_key(Path(file))}@{attribute}" if at else ref.task,
+        "task": code_name("tasks", ref.task),
         "form": ref.form,
         "shots": ref.shots,
         "limit": ref.limit,
         "options": sorted((name, value) for name, value in ref.options if name not in task.files),
         "data_key": ref.data_key,
     }
+
+
+def scorer_identity(ref: TaskRef) -> str | None:
+    """What of a resolved reference's scorer can change a score; None for one of the shelf, known by its task.
+
+    Raises PluginError.
+    """
+    name = _scorer_name(get_task(ref.task), ref.form)
+    found = code_name("scorers", name)
+    return None if found == name else found
 
 
 def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> Prepared:
@@ -183,7 +193,7 @@ def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
         samples=samples,
         metric=task.metric,
         chance=chance_of(samples, kind),
-        scorer=plugins.get("scorers", task.scorers.get(ref.form, SCORERS[ref.form])),
+        scorer=plugins.get("scorers", _scorer_name(task, ref.form)),
         stop=task.stop,
         max_new_tokens=options.get("max_new_tokens", task.max_new_tokens),
         origin=rows.origin,
@@ -222,6 +232,10 @@ def _check_trainable(task: Task, ref: TaskRef) -> None:
     if not task.is_trainable:
         raise DataError(f"{ref.name} is for evaluation only: it has no training rows",
                         hint="List it under evaluate, or train on another task: rankscope list tasks")  # fmt: skip
+
+
+def _scorer_name(task: Task, form: str) -> str:
+    return task.scorers.get(form, SCORERS[form])
 
 
 def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
