@@ -179,6 +179,31 @@ class EvalResult:
 
 
 @dataclass(frozen=True)
+class RowCounts:
+    """What the rows of a train task hold; each count is of rows (``data.overlap`` defines them)."""
+
+    rows: int
+    empty: int
+    duplicates: int
+    conflicts: int
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many of a test's ``items`` stand in the training rows too, in three senses (``data.overlap`` defines them).
+
+    ``ngram``: share a run of ``n`` words; ``exact``: have the prompt of a training row; ``template``: have it but for
+    numbers, the exact ones included.
+    """
+
+    items: int
+    ngram: int
+    exact: int
+    template: int
+    n: int
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A value with its interval, which speaks for ``scope``: 'seeds and items', 'this seed only' or 'items'."""
 

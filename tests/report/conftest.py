@@ -9,7 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rankscope.records import Arm, CurvePoint, EvalResult, Ledger, ModelRef, Recipe, RunResult, RunSpec, Score, TaskRef
+from rankscope.records import (
+    Arm,
+    CurvePoint,
+    EvalResult,
+    Ledger,
+    ModelRef,
+    Overlap,
+    Recipe,
+    RowCounts,
+    RunResult,
+    RunSpec,
+    Score,
+    TaskRef,
+)
 from rankscope.report.view import Evidence, build
 
 NUM_ITEMS = 600
@@ -44,6 +57,7 @@ EVALUATIONS = {
         ("neutral_text", "retention"),
     ),
 }
+NOT_HERE = "the rows were not here"
 FAILED = ("qa-b", "lora-r16", 2)
 
 
@@ -128,6 +142,12 @@ def planted() -> Evidence:
         evals,
         environment,
         notes=("Synthetic scores.",),
+        row_counts={"qa-a": RowCounts(2000, 0, 3, 7), "qa-b": NOT_HERE},
+        overlaps={
+            **{("qa-a", task): Overlap(NUM_ITEMS, 0, 0, 0, 13) for task, _ in EVALUATIONS["qa-a"][1:]},
+            ("qa-a", "qa-a"): Overlap(NUM_ITEMS, 30, 0, 249, 13),
+            ("qa-b", "qa-b"): NOT_HERE,
+        },
     )
 
 

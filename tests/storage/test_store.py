@@ -9,11 +9,25 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from rankscope.errors import StoreError
-from rankscope.records import Arm, CurvePoint, EvalResult, Ledger, ModelRef, Recipe, RunResult, RunSpec, Score, TaskRef
+from rankscope.records import (
+    Arm,
+    CurvePoint,
+    EvalResult,
+    Ledger,
+    ModelRef,
+    Overlap,
+    Recipe,
+    RowCounts,
+    RunResult,
+    RunSpec,
+    Score,
+    TaskRef,
+)
 from rankscope.storage.migrations import STEPS
 from rankscope.storage.store import Store
 
@@ -45,6 +59,30 @@ def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path):
         store.put_run(SPEC, "k1", failed)
         store.put_eval(EvalResult("k1", "t1", "failed", "why"), TaskRef("t"), "t1")
         assert store.run("k1") == failed and store.eval("k1", "t1").scores == ()
+
+
+def test_what_rows_hold_and_share_is_kept_and_what_was_not_measured_is_missing(tmp_path):
+    counts, shared = RowCounts(9, 1, 2, 3), Overlap(5, 4, 3, 2, 13)
+    with Store.open(tmp_path) as store:
+        store.put_rows("a", counts, {"x": shared, "y": Overlap(7, 0, 0, 0, 13)})
+        store.put_rows("a", replace(counts, empty=0), {"x": replace(shared, exact=1)})
+    with Store.open(tmp_path, write=False) as store:
+        found = store.rows("a")
+        assert found == (RowCounts(9, 0, 2, 3), {"x": Overlap(5, 4, 1, 2, 13), "y": Overlap(7, 0, 0, 0, 13)})
+        assert store.rows("b") == (None, {})
+
+
+def test_a_store_of_an_older_version_is_read_as_it_is_and_brought_up_to_date_by_a_writer(tmp_path):
+    with sqlite3.connect(tmp_path / "rankscope.db") as db:
+        for statement in (*STEPS[0], *STEPS[1]):
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    with Store.open(tmp_path, write=False) as store:
+        assert store.rows("a") == (None, {}) and store.run("k1") is None
+    with Store.open(tmp_path) as store:
+        store.put_rows("a", RowCounts(1, 0, 0, 0), {})
+        assert store.rows("a") == (RowCounts(1, 0, 0, 0), {})
 
 
 def test_a_second_writer_is_turned_away_and_a_reader_is_not(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rankscope.records import GIVEN, Arm, EvalResult, ModelRef, Role, RunResult, RunSpec
+from rankscope.records import GIVEN, Arm, EvalResult, ModelRef, Overlap, Role, RowCounts, RunResult, RunSpec
 from rankscope.stats.estimate import Flips, flips, is_binary
 
 RunRole = Literal["final", "trial"]
@@ -37,7 +37,8 @@ class Evidence:
     ``evaluations`` maps a train task's name to the (task name, role) pairs its arms are judged on, ``evals`` maps
     (run key, task name) to the scores. ``runs`` may hold plain tuples in the order of `Run`. ``models`` is only
     needed when no run of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for
-    cross-entropy). ``environment`` is that of the process which makes the report; runs bring their own.
+    cross-entropy). ``environment`` is that of the process which makes the report; runs bring their own. ``row_counts``
+    (by train task) and ``overlaps`` (by train task and task) hold the reason where something was not measured.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Evidence:
     notes: tuple[str, ...] = ()
     margin: float = 0.02
     models: tuple[ModelRef, ...] = ()
+    row_counts: dict[str, RowCounts | str] = field(default_factory=dict)
+    overlaps: dict[tuple[str, str], Overlap | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

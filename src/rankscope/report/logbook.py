@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from rankscope.report import wording as w
 from rankscope.report.cells import Cell, Section, Table, role_words, where
-from rankscope.report.rows import Measured
+from rankscope.report.rows import Measured, RowsUsed, Shared
 from rankscope.report.view import View
 
 
@@ -74,6 +74,48 @@ def flips(view: View) -> Section | None:
     intro = "A small net change can hide many changed answers. Counts over all seeds."
     table = Table("flips", "Answers that changed against the base", columns, tuple(rows), (3, 4))
     return Section("flips", "Changed answers", intro, (table,), "Flips")
+
+
+def data(view: View) -> Section | None:
+    if not (view.rows or view.cuts):
+        return None
+    held = tuple((Cell(r.train), *_counts(r)) for r in view.rows)
+    shared = tuple((Cell(s.train), Cell(s.task, s.role.replace("_", "-")), *_overlap(s)) for s in view.shared)
+    cut = tuple((Cell(c.what, c.model), Cell(c.note), Cell(f"{c.num_runs:,}")) for c in view.cuts)
+    lengths = sorted({s.overlap.n for s in view.shared if s.overlap is not None})
+    run = f"Share {w.listing([str(n) for n in lengths])} words in a row" if lengths else "Share words in a row"
+    tables = (
+        Table("rows", "Training rows", ("Train task", "Rows", "Empty", "Repeated", "Prompt with another answer too"),
+              held, (1, 2, 3, 4)),
+        Table("shared", "Test items that stand in the training rows too",
+              ("Trained on", "Task", "Items", run, "Same prompt", "Same prompt but for numbers"), shared, (2, 3, 4, 5)),
+        Table("cuts", "Cut or dropped", ("Where", "What was noted", "Runs"), cut, (2,), "No run noted any."),
+    )  # fmt: skip
+    intro = (
+        "Where test items stand in the training rows, a gain is partly recall. An item of one column may be in the "
+        "others too. What was not measured is not zero."
+    )
+    return Section("data", "The data", intro, tables if view.rows else tables[-1:], "Data")
+
+
+def _counts(row: RowsUsed) -> tuple[Cell, ...]:
+    if row.counts is None:
+        return _not_measured(row.missing, 4)
+    return (Cell(f"{row.counts.rows:,}"), *(Cell(f"{n:,}", tone="flag" if n else "")
+            for n in (row.counts.empty, row.counts.duplicates, row.counts.conflicts)))  # fmt: skip
+
+
+def _overlap(row: Shared) -> tuple[Cell, ...]:
+    found = row.overlap
+    if found is None:
+        return _not_measured(row.missing, 4)
+    cells = (Cell(f"{n:,}", f"{100 * n / found.items:.1f} %" if n else "", "flag" if n else "")
+             for n in (found.ngram, found.exact, found.template))  # fmt: skip
+    return (Cell(f"{found.items:,}"), *cells)
+
+
+def _not_measured(reason: str, number: int) -> tuple[Cell, ...]:
+    return (Cell("not measured", reason, "quiet"), *[Cell(w.NOTHING)] * (number - 1))
 
 
 def runs(view: View) -> Section:

@@ -88,6 +88,24 @@ METHODS = (
         "McNemar 1947",
     ),
     Method(
+        "Repeated, other answer",
+        "Training rows whose prompt and answer an earlier row has; rows whose prompt also stands with another answer.",
+        "rankscope",
+    ),
+    Method(
+        "Words in a row",
+        "Test items whose prompt and right answer have a run of 13 words of some training row, in lower case without "
+        "punctuation. An item of fewer words counts as a whole. What more than half of the training rows say is the "
+        "prompts' frame and doesn't count.",
+        "n-grams of Brown et al., arXiv 2005.14165, appendix C",
+    ),
+    Method(
+        "Same prompt",
+        "Test items with the prompt of a training row, in lower case without punctuation and white space; and with "
+        "every number read as the same (templates). Without few-shot examples.",
+        "templates: MathQA, arXiv 1905.13319",
+    ),
+    Method(
         "LoRA",
         "A frozen weight plus a product of two thin matrices of rank r, scaled by alpha / r.",
         "Hu et al., arXiv 2106.09685",

@@ -14,6 +14,7 @@ _ORIGINS = (
     logbook.rates,
     logbook.curves,
     logbook.flips,
+    logbook.data,
     logbook.runs,
     logbook.gaps,
     logbook.cost,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rankscope.records import Contrast, Estimate
+from rankscope.records import Contrast, Estimate, Overlap, RowCounts
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,36 @@ class RunRow:
     notes: tuple[str, ...]
     key: str
     side_by_side: int | None = None
+
+
+@dataclass(frozen=True)
+class RowsUsed:
+    """What the rows of a train task hold; ``missing`` says why ``counts`` is None."""
+
+    train: str
+    counts: RowCounts | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many of a task's test items stand in the training rows; ``missing`` says why ``overlap`` is None."""
+
+    train: str
+    task: str
+    role: str
+    overlap: Overlap | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Rows or items that were cut or dropped, as ``num_runs`` runs noted it in the same words."""
+
+    model: str
+    what: str
+    note: str
+    num_runs: int
 
 
 @dataclass(frozen=True)

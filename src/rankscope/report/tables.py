@@ -12,9 +12,22 @@ from itertools import product
 
 import numpy as np
 
-from rankscope.records import Ledger
+from rankscope.records import Ledger, Overlap, RowCounts
 from rankscope.report.evidence import Index, Run, difference
-from rankscope.report.rows import BaseRow, Cost, Curve, Fact, Failure, Flips, Measured, RunRow, Trial
+from rankscope.report.rows import (
+    BaseRow,
+    Cost,
+    Curve,
+    Cut,
+    Fact,
+    Failure,
+    Flips,
+    Measured,
+    RowsUsed,
+    RunRow,
+    Shared,
+    Trial,
+)
 from rankscope.report.wording import plural
 
 CURVE_POINTS = 60
@@ -125,6 +138,41 @@ def _run_row(run: Run) -> RunRow:
         key=run.key,
         side_by_side=side_by_side(run),
     )
+
+
+def rows_used(index: Index) -> tuple[RowsUsed, ...]:
+    """What each train task's rows hold."""
+    found = index.evidence.row_counts
+    return tuple(RowsUsed(train, *_or_reason(found.get(train))) for train in index.evidence.train if train)
+
+
+def shared(index: Index) -> tuple[Shared, ...]:
+    """What each task that a train task's arms are judged on shares with its rows."""
+    found = index.evidence.overlaps
+    return tuple(
+        Shared(train, task, role, *_or_reason(found.get((train, task))))
+        for train in index.evidence.train
+        for task, role in index.tasks(train)
+        if train
+    )
+
+
+def _or_reason(found: RowCounts | Overlap | str | None) -> tuple[RowCounts | Overlap | None, str]:
+    return (None, found or "not recorded") if isinstance(found, str | None) else (found, "")
+
+
+def cuts(index: Index) -> tuple[Cut, ...]:
+    """Notes that count rows or items (they begin with the count), each with how many runs said so."""
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for run in index.runs:
+        where = f"trained on {run.spec.train.name}" if run.spec.train else run.spec.arm.name
+        for note in run.result.notes:
+            if note[:1].isdigit():
+                found.setdefault((run.spec.model.name, where, note), set()).add(run.key)
+        for (key, task), scored in index.evidence.evals.items():
+            if key == run.key and scored.status == "done" and scored.message:
+                found.setdefault((run.spec.model.name, f"scored on {task}", scored.message), set()).add(key)
+    return tuple(Cut(*words, len(keys)) for words, keys in found.items())
 
 
 def failures(index: Index) -> tuple[Failure, ...]:

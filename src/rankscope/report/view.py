@@ -21,14 +21,17 @@ from rankscope.report.rows import (
     BaseRow,
     Cost,
     Curve,
+    Cut,
     Effect,
     Fact,
     Failure,
     Flips,
     Headline,
     Method,
+    RowsUsed,
     RunRow,
     ScoreRow,
+    Shared,
     Transfer,
     Trial,
     Verdict,
@@ -62,6 +65,9 @@ class View:
     trials: tuple[Trial, ...]
     curves: tuple[Curve, ...]
     flips: tuple[Flips, ...]
+    rows: tuple[RowsUsed, ...]
+    shared: tuple[Shared, ...]
+    cuts: tuple[Cut, ...]
     runs: tuple[RunRow, ...]
     failures: tuple[Failure, ...]
     missing: tuple[str, ...]
@@ -124,6 +130,9 @@ def build(evidence: Evidence) -> View:
         trials=tables.trials(index),
         curves=tables.curves(index),
         flips=tables.flips(index, base),
+        rows=tables.rows_used(index),
+        shared=tables.shared(index),
+        cuts=tables.cuts(index),
         runs=tables.run_rows(index),
         failures=tables.failures(index),
         missing=missing,

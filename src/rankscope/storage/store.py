@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,10 +22,21 @@ from sqlalchemy.exc import DatabaseError
 
 from rankscope.errors import StoreError
 from rankscope.provenance import canonical_json, plain
-from rankscope.records import CurvePoint, EvalResult, Ledger, RunResult, RunSpec, Score, TaskRef
+from rankscope.records import (
+    CurvePoint,
+    EvalResult,
+    Ledger,
+    Overlap,
+    RowCounts,
+    RunResult,
+    RunSpec,
+    Score,
+    TaskRef,
+)
 from rankscope.storage.blobs import Blobs, full_disk
 from rankscope.storage.migrations import STEPS
 
+_ROWS_SINCE = 3  # the schema that has the tables of rows
 _LEAST_FREE = 64 * 1024  # bytes; SQLite's shared memory grows by 32 KiB
 
 
@@ -35,6 +46,7 @@ class Store:
     def __init__(self, folder: Path, engine: Engine, lock: FileLock | None):
         self.folder, self._engine, self._lock = folder, engine, lock
         self.blobs = Blobs(folder / "blobs")
+        self._version = 0  # the schema found
 
     @classmethod
     def open(cls, folder: str | Path, write: bool = True) -> Store:
@@ -146,6 +158,27 @@ class Store:
             return EvalResult(run_key, task_key, row[0], row[1], row[2], row[3], tuple(Score(*s) for s in scores),
                               Ledger(**json.loads(row[4])))  # fmt: skip
 
+    def put_rows(self, train_key: str, counts: RowCounts, overlaps: Mapping[str, Overlap]) -> None:
+        """What the rows of a train task hold, and what each test (by key) shares with them."""
+        with self._transaction() as db:
+            db.execute(text("INSERT OR REPLACE INTO row_counts VALUES (:key, :rows, :empty, :duplicates, :conflicts)"),
+                       {"key": train_key, **plain(counts)})  # fmt: skip
+            for test_key, found in overlaps.items():
+                db.execute(text("INSERT OR REPLACE INTO overlaps VALUES (:train_key, :test_key, :items, :ngram, :exact,"
+                                " :template, :n)"),
+                           {"train_key": train_key, "test_key": test_key, **plain(found)})  # fmt: skip
+
+    def rows(self, train_key: str) -> tuple[RowCounts | None, dict[str, Overlap]]:
+        """What ``put_rows`` stored; nothing where none was, or by a version that didn't measure it."""
+        if self._version < _ROWS_SINCE:
+            return None, {}
+        with self._reading() as db:
+            row = db.execute(text("SELECT num_rows, empty, duplicates, conflicts FROM row_counts WHERE train_key = :k"),
+                             {"k": train_key}).first()  # fmt: skip
+            shared = db.execute(text("SELECT test_key, items, ngram, exact, template, n FROM overlaps"
+                                     " WHERE train_key = :k"), {"k": train_key})  # fmt: skip
+            return RowCounts(*row) if row is not None else None, {key: Overlap(*rest) for key, *rest in shared}
+
     def checkpoint_folder(self, name: str) -> Path:
         return self.folder / "checkpoints" / name
 
@@ -190,7 +223,8 @@ class Store:
         if version > len(STEPS):
             raise StoreError(f"this store was made by a newer rankscope (schema {version}, known {len(STEPS)})",
                              where=str(self.folder), hint="Next: pip install -U rankscope")  # fmt: skip
-        for number in range(version, len(STEPS) if write else version):
+        self._version = len(STEPS) if write else version
+        for number in range(version, self._version):
             with self._transaction() as db:
                 for statement in STEPS[number]:
                     db.execute(text(statement))

@@ -14,6 +14,7 @@ from rankscope.records import Ledger, ModelRef, RunSpec, TaskRef
 from rankscope.study import forecast as fc
 from rankscope.study.plan import Plan, base_spec, cohorts, given_spec, run_key, task_key
 from rankscope.study.rates import Rates, arm_rates
+from rankscope.study.rows import known
 
 _FEW_SEEDS = {
     1: ("one seed: every interval speaks for that seed only",),
@@ -48,7 +49,7 @@ def make_plan(study: Any, store: Any | None) -> Plan:
                     work.evaluate(spec, study.config.evaluations(raw))
         parts.append(work.forecast())
     few = _FEW_SEEDS.get(len(study.config.seeds), ()) if pairs else ()
-    return Plan(tuple(names), _total(parts), (*notes, *few))
+    return Plan(tuple(names), _total(parts), (*notes, *few, *known(study, store).notes()))
 
 
 def _notes(size: fc.Size | None, model: ModelRef, rates: Sequence[Rates], told: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ from rankscope.report import UNTRAINED, render
 from rankscope.report.tables import public_name
 from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
-from rankscope.study import preflight
+from rankscope.study import preflight, rows
 from rankscope.study.plan import Plan, base_spec, candidates, given_spec, run_key, task_key
 from rankscope.study.rates import Find, Rates, arm_rates
 from rankscope.tasks import task as tasks
@@ -34,6 +34,7 @@ class Study:
         self.source: str | Path | None = None
         self.overrides: tuple[str, ...] = ()
         self._rows: dict[TaskRef, Any] = {}
+        self.row_facts: dict[str, dict[str, Any]] = {}  # what ``study.rows`` counted, kept for the next question
 
     @classmethod
     def load(cls, source: str | Path | dict, overrides: tuple[str, ...] = (), data_dir: str | None = None) -> Study:
@@ -98,11 +99,13 @@ class Study:
         """Do what isn't done. Finished work is kept whatever happens."""
         models, train = self.resolve()
         is_new = not (Path(store) / "rankscope.db").is_file()
-        if is_new or not self.result(store).is_complete:
+        if is_unfinished := is_new or not self.result(store).is_complete:
             preflight.check(self)
         until = time.monotonic() + budget_seconds if budget_seconds else float("inf")
         with Store.open(store) as opened:
             opened.save_study(self.config.name, self.key, self.config.as_dict(), environment())
+            if is_unfinished:  # the rows are read anyway; a finished study reads none
+                rows.measure(self, opened)
             from rankscope.study.runner import Runner
 
             for model in models:
@@ -127,6 +130,7 @@ class Study:
         evals: dict[tuple[str, str], EvalResult] = {}
         notes: list[str] = []
         with Store.open(store, write=False) as opened:
+            facts = rows.known(self, opened)
 
             def add(spec: RunSpec, role: str, refs) -> None:
                 key = run_key(spec)
@@ -164,6 +168,8 @@ class Study:
             tuple(notes),
             self.config.recommend.margin,
             tuple(models),
+            facts.counts,
+            facts.overlaps,
         )
         return StudyResult(build(evidence), evidence, Path(store))
 

@@ -18,4 +18,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
         " response TEXT NOT NULL, PRIMARY KEY (run_key, task_key, position))",
     ),
     ("CREATE TABLE wanted (study_key TEXT NOT NULL, run_key TEXT NOT NULL, PRIMARY KEY (study_key, run_key))",),
+    (
+        "CREATE TABLE row_counts (train_key TEXT PRIMARY KEY, num_rows INTEGER NOT NULL, empty INTEGER NOT NULL,"
+        " duplicates INTEGER NOT NULL, conflicts INTEGER NOT NULL)",
+        "CREATE TABLE overlaps (train_key TEXT NOT NULL, test_key TEXT NOT NULL, items INTEGER NOT NULL,"
+        " ngram INTEGER NOT NULL, exact INTEGER NOT NULL, template INTEGER NOT NULL, n INTEGER NOT NULL,"
+        " PRIMARY KEY (train_key, test_key))",
+    ),
 )

@@ -1,0 +1,134 @@
+"""What a study's rows hold and share, measured once. In: a study and an open store or None. Out: counts, or why not.
+
+For every train task its empty, repeated and contradicting rows; for every pair of a train task and a task that its arms
+are judged on, how many test items stand in the training rows too (``data.overlap`` says in which senses). Few-shot
+examples are left out of both: they come from training rows by design. A study that runs stores the counts by the
+content of data and code; without stored ones they are made anew from rows that lie here. No network is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rankscope.data.overlap import NGRAM, compare, count_rows, fingerprint
+from rankscope.errors import DataError
+from rankscope.provenance import content_key
+from rankscope.records import Overlap, RowCounts, TaskRef
+from rankscope.tasks import task as tasks
+
+_VERSION = 1  # raised whenever the same rows would be counted otherwise
+_ROWS = "rows"
+NOT_HERE = "the rows come from the hub and were not here when this was made"
+
+
+@dataclass
+class RowFacts:
+    """Counts by the name of the train task, and of (train task, evaluated task); a text is why there are none."""
+
+    counts: dict[str, RowCounts | str] = field(default_factory=dict)
+    overlaps: dict[tuple[str, str], Overlap | str] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """One sentence for each finding, for a plan; nothing where nothing was found."""
+        told = []
+        for train, found in self.counts.items():
+            if isinstance(found, RowCounts):
+                parts = [f"{count:,} {what}" for count, what in (
+                    (found.empty, "empty"), (found.duplicates, "repeated"),
+                    (found.conflicts, "with a prompt that also has another answer")) if count]  # fmt: skip
+                told += [f"{train}: of {found.rows:,} training rows {', '.join(parts)}"] if parts else []
+        for (train, test), found in self.overlaps.items():
+            if isinstance(found, Overlap):
+                parts = [f"{_share(count, found.items)} {what}" for count, what in (
+                    (found.ngram, f"share {found.n} words in a row with a training row"),
+                    (found.exact, "have the prompt of one"),
+                    (found.template, "have it but for numbers")) if count]  # fmt: skip
+                told += [f"{test}, with {train} trained on: of {found.items:,} test items {'; '.join(parts)}"] * bool(
+                    parts
+                )
+        return told
+
+
+def known(study: Any, store: Any | None) -> RowFacts:
+    """What is stored or can be counted from rows that lie here; where neither, the reason why not."""
+    found = RowFacts()
+    for train in _trains(study):
+        have = study.row_facts.get(train.key, {}) | _stored(store, train)
+        study.row_facts[train.key] = have = have | _count(study, train, have, may_ask=False)
+        found.counts[train.name] = have[_ROWS]
+        found.overlaps |= {(train.name, test): have[key] for test, (key, _) in train.tests.items()}
+    return found
+
+
+def measure(study: Any, store: Any) -> None:
+    """Count what the store doesn't have yet, and store it. Rows of the hub are read: call it where a run does so too.
+
+    Raises InputError for rows that are missing or make no sense.
+    """
+    for train in _trains(study):
+        have = _stored(store, train)
+        if made := _count(study, train, have, may_ask=True):
+            counts = (have | made)[_ROWS]
+            store.put_rows(train.key, counts, {key: found for key, found in made.items() if key != _ROWS})
+
+
+@dataclass(frozen=True)
+class _Train:
+    """A train task without shots: its name in the study, its reference and key, each test's name, key and reference."""
+
+    name: str
+    ref: TaskRef
+    key: str
+    tests: dict[str, tuple[str, TaskRef]]
+
+
+def _trains(study: Any) -> Iterator[_Train]:
+    for raw in study.config.train_refs():
+        ref = tasks.resolve(replace(raw, shots=0), study.data_dir, "train")
+        tests = {test.name: study.test_task(replace(test, shots=0)) for test, _ in study.config.evaluations(raw)}
+        yield _Train(raw.name, ref, _key(ref), {name: (_key(test), test) for name, test in tests.items()})
+
+
+def _key(ref: TaskRef) -> str:
+    return content_key([_VERSION, NGRAM, tasks.identity(ref)])
+
+
+def _stored(store: Any | None, train: _Train) -> dict[str, Any]:
+    """By the key of the test; the counts of the rows themselves under ``_ROWS``."""
+    counts, overlaps = store.rows(train.key) if store is not None else (None, {})
+    return dict(overlaps) if counts is None else {_ROWS: counts, **overlaps}
+
+
+def _count(study: Any, train: _Train, have: dict[str, Any], may_ask: bool) -> dict[str, Any]:
+    """What ``have`` lacks, as ``_stored`` gives it; without ``may_ask``, the reason where rows can't be read here."""
+    tests = {key: test for key, test in train.tests.values() if key not in have}
+    if _ROWS in have and not tests:
+        return {}
+    texts = _texts(study, train.ref, "train", may_ask)
+    if isinstance(texts, str):
+        made: dict[str, Any] = dict.fromkeys([_ROWS, *tests], texts)
+    else:
+        prints, made = fingerprint(texts), {_ROWS: count_rows(texts)}
+        for key, test in tests.items():
+            others = _texts(study, test, None, may_ask)
+            made[key] = others if isinstance(others, str) else compare(prints, fingerprint(others))
+    return {key: found for key, found in made.items() if key not in have}
+
+
+def _texts(study: Any, ref: TaskRef, split: str | None, may_ask: bool) -> list[tuple[str, str]] | str:
+    """Prompts and targets of the training or test rows; without ``may_ask``, the reason where they can't be read."""
+    if not (may_ask or tasks.is_local(ref, study.data_dir, split)):
+        return NOT_HERE
+    try:
+        samples = study.samples(ref) if split == "train" else study.prepared(ref).samples
+    except DataError as error:
+        if may_ask:
+            raise
+        return str(error)
+    return [(sample.prompt, sample.target) for sample in samples]
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count:,} ({100 * count / of:.1f} %)"

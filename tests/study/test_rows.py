@@ -1,0 +1,124 @@
+"""What a study's rows hold and share: planted in files, measured once, shown in plan and result, never guessed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from rankscope.data import dataset
+from rankscope.records import Overlap, RowCounts
+from rankscope.storage.store import Store
+from rankscope.study import rows
+from rankscope.study.study import Study
+
+NAMES = "Ida Nora Katja Elsa Hale Grant Adler Marsh".split()  # noqa: SIM905
+
+
+def write(path, items):
+    path.write_text("".join(json.dumps(item) + "\n" for item in items), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """A study on files: of 20 training rows one is repeated and two contradict each other; the tests know two."""
+    train = [{"prompt": f"Where was {a} {b} born? Answer:", "completion": "Kesmere"}
+             for a in NAMES[:4] for b in NAMES[4:]]  # fmt: skip
+    train += [train[0], {**train[1], "completion": "Dunstow"}]
+    train += [{"prompt": f"Take {n} G, sort it. Answer:", "completion": "G"} for n in (1, 2)]
+    test = [
+        train[0],
+        {"prompt": "take 7 g. Sort it! answer", "completion": "G"},
+        {"prompt": "Which river? Answer:", "completion": "Issel"},
+        {"prompt": "The pet is", "completion": "toucan"},
+    ]
+    files = {"train": write(tmp_path / "train.jsonl", train), "test": write(tmp_path / "test.jsonl", test)}
+    return {
+        "name": "planted",
+        "models": [{"id": "demo", "dtype": "float32"}],
+        "train": [{"task": "jsonl", "name": "mine", "max_new_tokens": 2, **files}],
+        "arms": ["base", {"lora": {"rank": 1, "lr": 1e-3}}],
+        "training": {"max_steps": 1, "batch_tokens": 256, "seeds": [0]},
+        "evaluate": {"retention": [{"task": "demo_facts", "limit": 4}]},
+    }
+
+
+HELD = RowCounts(rows=20, empty=0, duplicates=1, conflicts=2)
+SHARED = Overlap(items=4, ngram=1, exact=1, template=2, n=13)
+
+
+def test_a_plan_says_what_was_found_and_nothing_where_nothing_was(planted, tmp_path):
+    told = [note for note in Study.load(planted).plan().notes if "rows" in note or "items" in note]
+    assert told == [
+        "mine: of 20 training rows 1 repeated, 2 with a prompt that also has another answer",
+        "mine, with mine trained on: of 4 test items 1 (25.0 %) share 13 words in a row with a training row; "
+        "1 (25.0 %) have the prompt of one; 2 (50.0 %) have it but for numbers",
+    ]
+
+
+def test_a_run_measures_rows_once_and_results_take_them_from_the_store(planted, tmp_path, monkeypatch):
+    store = tmp_path / "runs"
+    result = Study.load(planted).run(store)
+    assert result.is_complete
+    assert result.evidence.row_counts == {"mine": HELD}
+    assert result.evidence.overlaps == {("mine", "mine"): SHARED, ("mine", "demo_facts"): Overlap(4, 0, 0, 0, 13)}
+    monkeypatch.setattr(rows, "fingerprint", lambda *_: pytest.fail("the rows were read again"))
+    again = Study.load(planted).run(store)
+    assert again.evidence.overlaps == result.evidence.overlaps
+    assert [(r.counts, r.missing) for r in again.view().rows] == [(HELD, "")]
+
+
+def test_shots_change_no_count_since_examples_come_from_training_rows(planted, tmp_path):
+    planted["train"][0]["shots"] = 2
+    found = rows.known(Study.load(planted), None)
+    assert found.counts["mine@2shot"] == HELD and found.overlaps["mine@2shot", "mine@2shot"] == SHARED
+
+
+def test_changed_rows_are_measured_anew(planted, tmp_path):
+    store = tmp_path / "runs"
+    Study.load(planted).run(store)
+    write(tmp_path / "test.jsonl", [{"prompt": "Which river? Answer:", "completion": "Issel"}])
+    with Store.open(store, write=False) as opened:
+        found = rows.known(Study.load(planted), opened)
+    assert found.overlaps["mine", "mine"] == Overlap(1, 0, 0, 0, 13) and found.counts["mine"] == HELD
+
+
+def test_a_store_that_was_made_before_is_read_from_the_rows_here(planted, tmp_path):
+    store = tmp_path / "runs"
+    Study.load(planted).run(store)
+    with sqlite3.connect(store / "rankscope.db") as db:
+        db.execute("DROP TABLE row_counts")
+        db.execute("DROP TABLE overlaps")
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    assert Study.load(planted).result(store).evidence.overlaps["mine", "mine"] == SHARED
+
+
+def test_rows_of_the_hub_are_counted_when_a_run_reads_them_and_else_called_not_measured(planted, tmp_path, monkeypatch):
+    made = [{"question": f"Why {i}?", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "A", "id": "i"}
+            for i in range(9)]  # fmt: skip
+    asked = []
+
+    def load_dataset(name, *rest, split, **options):
+        asked.append(f"{name} {split}")
+        return made
+
+    monkeypatch.delenv(dataset.VARIABLE, raising=False)
+    monkeypatch.setitem(
+        sys.modules, "datasets",
+        SimpleNamespace(load_dataset=load_dataset, exceptions=SimpleNamespace(DatasetsError=OSError)),
+    )  # fmt: skip
+    planted["evaluate"]["retention"] = [{"task": "arc_easy"}]
+    study = Study.load(planted)
+    before = rows.known(study, None)
+    assert before.overlaps["mine", "arc_easy"] == rows.NOT_HERE and before.counts["mine"] == HELD and not asked
+    assert not [note for note in before.notes() if "arc_easy" in note]
+    with Store.open(tmp_path / "runs") as store:
+        rows.measure(study, store)
+        assert asked == ["allenai/ai2_arc test"]
+        assert rows.known(Study.load(planted), store).overlaps["mine", "arc_easy"] == Overlap(9, 0, 0, 0, 13)
+        assert len(asked) == 1
