@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from rankscope.cli.verbs import app
+from rankscope.cli.main import app
 
 TARGET = Path(__file__).with_name("cli.md")
 

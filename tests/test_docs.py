@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rankscope.cli.verbs import app
+from rankscope.cli.main import app
 from rankscope.config.load import from_dict
 from rankscope.testing import check_task
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from rankscope.cli.main import main
-from rankscope.cli.verbs import app, parse_duration
+from rankscope.cli.main import app, main
+from rankscope.cli.verbs import parse_duration
 
-VERBS = ["demo", "init", "check", "plan", "run", "status", "compare", "report", "score", "list", "gc"]
+VERBS = ["demo", "init", "check", "plan", "run", "status", "compare", "report", "score", "list", "gc", "doctor", "new"]
 DOCS = Path(__file__).parents[2] / "docs"
 HEAVY = {"torch", "transformers", "numpy", "scipy", "pandas", "pydantic", "sqlalchemy", "yaml", "rich", "datasets"}
 

@@ -55,8 +55,8 @@ def test_a_plan_says_what_was_found_and_nothing_where_nothing_was(planted, tmp_p
     told = [note for note in Study.load(planted).plan().notes if "rows" in note or "items" in note]
     assert told == [
         "mine: of 20 training rows 1 repeated, 2 with a prompt that also has another answer",
-        "mine, with mine trained on: of 4 test items 1 (25.0 %) share 13 words in a row with a training row; "
-        "1 (25.0 %) have the prompt of one; 2 (50.0 %) have it but for numbers",
+        "trained on mine, scored on mine: of 4 test items 1 (25.0 %) share 13 words in a row with a training row; "
+        "1 (25.0 %) have the prompt of a training row; 2 (50.0 %) have one but for the numbers in it",
     ]
 
 

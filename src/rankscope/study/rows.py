@@ -43,11 +43,12 @@ class RowFacts:
             if isinstance(found, Overlap):
                 parts = [f"{_share(count, found.items)} {what}" for count, what in (
                     (found.ngram, f"share {found.n} words in a row with a training row"),
-                    (found.exact, "have the prompt of one"),
-                    (found.template, "have it but for numbers")) if count]  # fmt: skip
-                told += [f"{test}, with {train} trained on: of {found.items:,} test items {'; '.join(parts)}"] * bool(
-                    parts
-                )
+                    (found.exact, "have the prompt of a training row"),
+                    (found.template, "have one but for the numbers in it")) if count]  # fmt: skip
+                if parts:
+                    told.append(
+                        f"trained on {train}, scored on {test}: of {found.items:,} test items {'; '.join(parts)}"
+                    )
         return told
 
 
