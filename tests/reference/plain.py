@@ -54,11 +54,12 @@ def train(model, examples, steps, rates, clip: float = 1.0, weight_decay: float 
     losses = []
     for step, rate in zip(steps, rates, strict=True):
         rows = [examples[i] for micro in step for i in micro]
-        count = sum(len(e.ids) - e.start for e in rows)
+        count = sum(len(_labels(e)) for e in rows)
         total = 0.0
         for e in rows:
             logits = model(input_ids=torch.tensor([e.ids]), use_cache=False).logits[0]
-            loss = F.cross_entropy(logits[e.start - 1 : -1], torch.tensor(e.ids[e.start :]), reduction="sum") / count
+            places = torch.tensor(_labels(e))
+            loss = F.cross_entropy(logits[places - 1], torch.tensor(e.ids)[places], reduction="sum") / count
             loss.backward()
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(parameters, clip)
@@ -68,3 +69,7 @@ def train(model, examples, steps, rates, clip: float = 1.0, weight_decay: float 
         optim.zero_grad()
         losses.append(total)
     return losses
+
+
+def _labels(example) -> list[int]:
+    return [t for t in range(example.start, len(example.ids)) if not example.mask or example.mask[t]]

@@ -17,14 +17,24 @@ _BUCKET = 16  # batches whose examples are sorted together: long enough to save 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids (T,) and where the completion starts; the loss is on tokens from ``start`` on."""
+    """Token ids (T,) and where the completion starts; the loss is on tokens from ``start`` on.
+
+    ``mask`` (T,) picks some of those tokens, where answers alternate with questions; empty: all of them.
+    """
 
     ids: tuple[int, ...]
     start: int
+    mask: tuple[bool, ...] = ()
 
     @property
     def num_labels(self) -> int:
-        return len(self.ids) - self.start
+        return sum(self.mask[self.start :]) if self.mask else len(self.ids) - self.start
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """Positions of the tokens that the loss is on, in order."""
+        places = range(self.start, len(self.ids))
+        return [t for t in places if self.mask[t]] if self.mask else places
 
 
 def fit_prompt(prompt: Sequence[int], room: int, bos: int | None = None) -> tuple[int, ...]:
@@ -48,6 +58,19 @@ def join(
     if not prompt or not target:
         return None
     return Example((*prompt, *target), len(prompt))
+
+
+def join_chat(ids: Sequence[int], mask: Sequence[bool], max_length: int, bos: int | None = None) -> Example | None:
+    """One training example from a conversation and its mask; its end is part of it. Too long: as in ``join``, what
+    comes before the first answer loses its oldest tokens first. None as in ``join``, or without a single label."""
+    if not any(mask):
+        return None
+    first = tuple(mask).index(True)
+    whole = join(ids[:first], ids[first:], None, max_length, bos)
+    if whole is None:
+        return None
+    kept = tuple(mask[first : first + len(whole.ids) - whole.start])
+    return Example(whole.ids, whole.start, (*[False] * whole.start, *kept))
 
 
 def budgeted(order: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ Legend: B rows, T tokens, P positions read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -163,19 +163,26 @@ def _sums(base: Base, hidden: Tensor, rows, before, targets, owner, num: int) ->
 
 @torch.inference_mode()
 def generate(base: Base, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, stop: Sequence[str] = (),
-             batch_tokens: int = 4096, tick: Tick | None = None) -> list[str]:  # fmt: skip
-    """Greedy continuations, cut at the end-of-text token or the first stop text; batches are padded on the left."""
+             batch_tokens: int = 4096, tick: Tick | None = None,
+             ends: Collection[int] | None = None) -> list[str]:  # fmt: skip
+    """Greedy continuations, cut at the first stop text or end token (``ends``; None: the end-of-text token).
+
+    Batches are padded on the left.
+    """
+    ends = {base.eos} if ends is None else ends
     out = [""] * len(prompts)
     lengths = [len(p) + max_new_tokens for p in prompts]
     for batch in budgeted(sorted(range(len(prompts)), key=lambda i: (lengths[i], i)), lengths, batch_tokens):
-        for index, text in zip(batch, _generate(base, [prompts[i] for i in batch], max_new_tokens, stop), strict=True):
+        found = _generate(base, [prompts[i] for i in batch], max_new_tokens, stop, ends)
+        for index, text in zip(batch, found, strict=True):
             out[index] = text
         if tick:
             tick(len(batch))
     return out
 
 
-def _generate(base: Base, prompts: list[tuple[int, ...]], most: int, stop: Sequence[str]) -> list[str]:
+def _generate(base: Base, prompts: list[tuple[int, ...]], most: int, stop: Sequence[str],
+              ends: Collection[int | None]) -> list[str]:  # fmt: skip
     longest = max(map(len, prompts))
     pad = base.tokenizer.pad_token_id or 0
     ids = torch.tensor([[*[pad] * (longest - len(p)), *p] for p in prompts], device=base.device)
@@ -191,7 +198,7 @@ def _generate(base: Base, prompts: list[tuple[int, ...]], most: int, stop: Seque
         for b, token in enumerate(chosen.tolist()):
             if is_done[b]:
                 continue
-            if token == base.eos:
+            if token in ends:
                 is_done[b] = True
                 continue
             texts[b].append(token)

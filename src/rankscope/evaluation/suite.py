@@ -44,7 +44,10 @@ def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Respon
     for sample in task.samples:
         choices = sample.choices or (sample.target,)
         own = sample.prompts or (sample.prompt,) * len(choices)
-        pairs = [base.encode_pair(prompt, c) for prompt, c in zip(own, choices, strict=True)]
+        if sample.turns:
+            pairs = [base.encode_answer(sample.turns)]
+        else:
+            pairs = [base.encode_pair(prompt, c) for prompt, c in zip(own, choices, strict=True)]
         most = min(base.max_length, MAX_TEXT) if task.kind == "text" else base.max_length
         room = most - max(len(c) for _, c in pairs)
         fitted = [fit_prompt(prompt, max(1, room), base.bos) for prompt, _ in pairs]
@@ -58,8 +61,11 @@ def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Respon
 
 def _generated(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int, int]:
     room = base.max_length - task.max_new_tokens
-    whole = [base.encode(s.prompt) for s in task.samples]
+    is_chat = bool(task.samples and task.samples[0].turns)
+    whole = [base.encode_answer(s.turns)[0] if s.turns else base.encode(s.prompt) for s in task.samples]
     prompts = [fit_prompt(p, room, base.bos) for p in whole]
-    texts = generate(base, prompts, task.max_new_tokens, task.stop, tick=tick)
+    # A chat's answer ends with the token that closes the turn: it may well have blank lines before that.
+    stop, ends = ((), base.chat_ends()) if is_chat else (task.stop, None)
+    texts = generate(base, prompts, task.max_new_tokens, stop, tick=tick, ends=ends)
     tokens = sum(map(len, prompts)) + sum(len(base.encode(t)) for t in texts)
     return [Response(text=t) for t in texts], tokens, sum(len(p) > room for p in whole)

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as transformers_logging
 
 from rankscope.errors import ModelError
+from rankscope.models import chat
 from rankscope.models.locate import place, resolve
 from rankscope.records import ModelRef
 
@@ -100,6 +101,18 @@ class Base:
         # An empty prompt still needs one token to predict from.
         first = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.eos_token_id
         return (first,) if first is not None else ()
+
+    def encode_chat(self, turns: Sequence[tuple[str, str]]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+        """Ids of a conversation (role, text), and which of them an assistant has to write; see ``models.chat``."""
+        return chat.encode(self.tokenizer, turns)
+
+    def encode_answer(self, turns: Sequence[tuple[str, str]]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Ids of a conversation up to its last turn, as the model is asked for it, and of that turn's text."""
+        return chat.encode_answer(self.tokenizer, turns)
+
+    def chat_ends(self) -> frozenset[int]:
+        """The tokens that end an answer in a conversation."""
+        return chat.ends(self.tokenizer) | ({self.eos} if self.eos is not None else set())
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -28,6 +28,10 @@ class Sample:
     each choice is then scored behind its own, and ``prompt`` is the right one, the one to train on. ``accepted`` are
     further right answers: texts for a scorer of generations, continuations among ``choices`` for one that takes several
     as right; the target need not be among them.
+
+    ``turns`` make it a conversation: (role, text), the last one the assistant's. Then the model's chat template makes
+    the tokens, every assistant turn is trained on and the last one is asked for; ``prompt`` and ``target`` are the same
+    words as plain text, for people and for comparing rows.
     """
 
     id: str
@@ -39,6 +43,7 @@ class Sample:
     cluster: str = ""
     prompts: tuple[str, ...] = ()
     accepted: tuple[str, ...] = ()
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 def item_id(*texts: str) -> str:
@@ -116,6 +121,20 @@ def text_sample(row: Mapping[str, Any]) -> Sample:
     """A row with ``text``: nothing is asked, all of it is scored. Raises DataError if it is missing or empty."""
     text = _text(row, "text").strip()
     return Sample(str(row.get("id") or item_id(text)), "", text, subject=str(row.get("subject") or ""))
+
+
+def chat_sample(turns: Sequence[tuple[str, str]], *, id: str = "", subject: str = "", cluster: str = "") -> Sample:
+    """A conversation, its last turn the answer that is asked for. Without an ``id`` all its texts make one.
+
+    Raises DataError if it doesn't end in an assistant turn with something before it, or begins with one.
+    """
+    if len(turns) < 2 or turns[-1][0] != "assistant" or turns[0][0] == "assistant":
+        raise DataError("a conversation begins with a user or system turn and ends with an assistant turn",
+                        got=", ".join(role for role, _ in turns))  # fmt: skip
+    prompt = "\n".join(f"{role}: {text}" for role, text in turns[:-1]).rstrip()
+    words = [part for turn in turns for part in turn]
+    target = prompts.continuation(turns[-1][1])
+    return Sample(id or item_id(*words), prompt, target, subject=subject, cluster=cluster, turns=tuple(turns))
 
 
 def _text(row: Mapping[str, Any], field: str) -> str:

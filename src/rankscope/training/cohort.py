@@ -8,15 +8,17 @@ Legend: N samples, K runs.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from rankscope.data.batching import Example, join, split_validation, training_batches
+from rankscope.data.batching import Example, join, join_chat, split_validation, training_batches
 from rankscope.errors import DataError
 from rankscope.models.base import Base
 from rankscope.models.lora import AdapterBank
 from rankscope.records import CurvePoint, Recipe, RunSpec
+from rankscope.tasks.samples import Sample
 from rankscope.training.optim import optimiser
 
 
@@ -59,14 +61,16 @@ class Trainee:
 
 
 def encode_train_set(base: Base, samples: tuple, recipe: Recipe) -> TrainSet:
-    """Tokenise prompt and completion apart and join them. Raises DataError if nothing is left to train on."""
+    """Tokenise prompt and completion apart and join them; conversations as their template has it.
+
+    Raises DataError if nothing is left to train on, ModelError if the model can't take conversations.
+    """
     examples, dropped, cut = [], 0, 0
     limit = min(recipe.max_length, base.max_length)
     for sample in samples:
-        prompt, target = base.encode_pair(sample.prompt, sample.target)
-        example = join(prompt, target, base.eos, limit, base.bos)
+        example, is_cut = _encoded(base, sample, limit)
         dropped += example is None
-        cut += len(prompt) + len(target) + (base.eos is not None) > limit
+        cut += is_cut
         if example is not None:
             examples.append(example)
     train, validation = split_validation([e.ids for e in examples], recipe.validation, recipe.validation_max)
@@ -78,6 +82,31 @@ def encode_train_set(base: Base, samples: tuple, recipe: Recipe) -> TrainSet:
         raise DataError("not even one step of training", got=recipe.epochs, where="training.epochs",
                         hint="Raise it, or set training.max_steps")  # fmt: skip
     return TrainSet(tuple(examples[i] for i in train), tuple(examples[i] for i in validation), dropped, cut)
+
+
+def _encoded(base: Base, sample: Sample, limit: int) -> tuple[Example | None, bool]:
+    """A sample as a training example, None if nothing of it fits, and whether it was too long."""
+    if sample.turns:
+        return _encoded_chat(base, sample.turns, limit)
+    prompt, target = base.encode_pair(sample.prompt, sample.target)
+    return join(prompt, target, base.eos, limit, base.bos), len(prompt) + len(target) + (base.eos is not None) > limit
+
+
+def _encoded_chat(base: Base, turns: tuple[tuple[str, str], ...], limit: int) -> tuple[Example | None, bool]:
+    """Too long: the oldest exchanges go first, the system turn stays. One exchange that is too long is cut as text."""
+    ids, mask = base.encode_chat(turns)
+    if len(ids) <= limit:
+        return join_chat(ids, mask, limit, base.bos), False
+    system = turns[:1] if turns[0][0] == "system" else ()
+    starts = [i for i, (role, _) in enumerate(turns) if role == "user" and i > len(system)]
+
+    def fits(start: int) -> bool:
+        return len(base.encode_chat((*system, *turns[start:]))[0]) <= limit
+
+    if starts:
+        first = min(bisect_left(starts, True, key=fits), len(starts) - 1)  # a later start is never longer
+        ids, mask = base.encode_chat((*system, *turns[starts[first] :]))
+    return join_chat(ids, mask, limit, base.bos), True
 
 
 def recruit(base: Base, bank: AdapterBank | None, key: str, spec: RunSpec, data: TrainSet) -> Trainee:

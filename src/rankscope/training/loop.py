@@ -196,7 +196,7 @@ def row_nll(base: Base, rows: Sequence[Example]) -> tuple[Float[Tensor, " B"], I
     mask = (torch.arange(longest, device=base.device) < lengths[:, None]).long()
     hidden = base.hidden(ids, None if bool(mask.all()) else mask)  # (B, T, D)
     owner = torch.tensor([b for b, e in enumerate(rows) for _ in range(e.num_labels)], device=base.device)  # (P,)
-    place = torch.tensor([t for e in rows for t in range(e.start, len(e.ids))], device=base.device)  # (P,)
+    place = torch.tensor([t for e in rows for t in e.labels], device=base.device)  # (P,)
     nll = base.token_nll(hidden[owner, place - 1], ids[owner, place])  # (P,)
     counts = torch.tensor([e.num_labels for e in rows], device=base.device)
     return torch.zeros(len(rows), device=base.device).index_add(0, owner, nll), counts
