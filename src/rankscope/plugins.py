@@ -25,6 +25,8 @@ from rankscope.errors import PluginError
 
 KINDS = ("tasks", "scorers", "diagnostics", "mitigations")
 GROUP = "rankscope.plugins"
+RENAMED = {"jsonl": "data"}
+"""Plug-ins that had another name once."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ def listing(kind: str) -> list[Listed]:
 
 def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     """'. Did you mean ...?' with the nearest known name, or nothing."""
+    if RENAMED.get(name) in known:
+        return f". It is now called {RENAMED[name]!r}."
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f". Did you mean {near[0]!r}?" if near else ""
 

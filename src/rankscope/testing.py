@@ -10,11 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rankscope import plugins
 from rankscope.errors import PluginError, RankscopeError
+from rankscope.tasks import judging
 from rankscope.tasks.samples import Sample
-from rankscope.tasks.scoring import Response
-from rankscope.tasks.task import KINDS, SCORERS, Task
+from rankscope.tasks.task import KINDS, NATS, SCORERS, Task
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -122,8 +121,8 @@ def _declaration_problems(task: Task) -> list[str]:
         found.append(f"forms must be some of {', '.join(KINDS)}")
     if task.default_form not in task.forms:
         found.append("default_form is none of its forms")
-    if ("text" in task.forms) != (task.metric == "cross_entropy"):
-        found.append("the form text goes with the metric cross_entropy, and no other form does")
+    if all(KINDS.get(form) in NATS for form in task.forms) != (task.metric == "cross_entropy"):
+        found.append("the forms text and completion go with the metric cross_entropy, and no other form does")
     if "generate" in task.forms and task.max_new_tokens < 1:
         found.append("the form generate needs max_new_tokens")
     if task.source is None and task.rows is None:
@@ -184,21 +183,10 @@ def _prompts_problems(sample: Sample) -> list[str]:
 def _scorer_problems(task: Task, sample: Sample, form: str) -> list[str]:
     name = task.scorers.get(form, SCORERS[form])
     try:
-        score = plugins.get("scorers", name)(sample, _perfect(sample, form))
+        score = judging.pick(name, {})(sample, judging.perfect(sample))
     except RankscopeError as error:
         return [f"{form}: the scorer {name!r} failed: {error}"]
-    best = 0.0 if form == "text" else 1.0
+    best = 0.0 if KINDS[form] in NATS else 1.0
     if score.value != best or score.item != sample.id:
         return [f"{form}: the scorer {name!r} gives a perfect response {score.value} instead of {best}"]
     return []
-
-
-def _perfect(sample: Sample, form: str) -> Response:
-    """What a model would give that is certain of the right answer."""
-    if form == "generate":
-        return Response(text=sample.target)
-    if form == "text":
-        return Response(loglikelihoods=(0.0,), num_tokens=(1,))
-    # Far below: per byte of the longest choice it must still be less likely than the right one.
-    sums = tuple(-0.001 if index == sample.answer else -1e6 for index in range(len(sample.choices)))
-    return Response(loglikelihoods=sums, num_tokens=tuple(1 for _ in sums))

@@ -37,6 +37,8 @@ MODEL = Path(rankscope.__file__).parent / "demo" / "model"
 ID_HINT = "Give a folder, a .gguf file, a hub id like 'HuggingFaceTB/SmolLM2-135M-Instruct', or 'demo'"
 PATH_HINT = "Paths start at the study file's folder, or else at the working folder"
 ANSWER_HINT = "Write an index from 0, the text of a choice, or its letter"
+PAIR = '{"prompt": "a?", "completion": "x"}\n'
+DATA_HINT = "Write it as: {task: data, path: my.jsonl}, with train: and test: files, or with hub: org/name"
 COPY_HINT = "Restore it from a copy, or give another --store"
 TARGETS = "This model has: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj; or use all-linear"
 
@@ -123,8 +125,8 @@ def given(path: str, kind: str = "adapter") -> tuple[str, str]:
     return trained, f"{kind}: {{path: {path}}}\n  - {trained}"
 
 
-def jsonl(options: str) -> tuple[str, str]:
-    return TRAIN, f"{{task: jsonl, {options}}}"
+def data(options: str) -> tuple[str, str]:
+    return TRAIN, f"{{task: data, {options}}}"
 
 
 def lora(settings: str) -> tuple[str, str]:
@@ -227,7 +229,7 @@ IN_STUDY = (
     Row(
         "a missing data file",
         f"study.yaml:2: train[0]: no such file of data (got 'gone.jsonl'). {PATH_HINT}",
-        change=jsonl("path: gone.jsonl"),
+        change=data("path: gone.jsonl"),
     ),
     Row(
         "a data folder that is not there",
@@ -237,13 +239,13 @@ IN_STUDY = (
     Row(
         "an empty dataset",
         "empty.jsonl: the file has no rows. Write one JSON object a line",
-        change=jsonl("path: empty.jsonl"),
+        change=data("path: empty.jsonl"),
         prepare=text("empty.jsonl", ""),
     ),
     Row(
         "choices without an answer",
-        f"bad.jsonl:2: a row with 'choices' needs an 'answer'. {ANSWER_HINT}",
-        change=jsonl("train: bad.jsonl, test: bad.jsonl"),
+        "bad.jsonl:2: the row has no 'answer'. Its fields: prompt, choices",
+        change=data("train: bad.jsonl, test: bad.jsonl"),
         prepare=text(
             "bad.jsonl",
             '{"prompt": "a?", "choices": ["x", "y"], "answer": "x"}\n{"prompt": "b?", "choices": ["x", "y"]}\n',
@@ -252,8 +254,107 @@ IN_STUDY = (
     Row(
         "a line that is no JSON",
         re.compile(r"bad\.jsonl:3: not valid JSON: .+ at column 18"),
-        change=jsonl("form: generate, train: bad.jsonl, test: bad.jsonl"),
+        change=data("form: generate, train: bad.jsonl, test: bad.jsonl"),
         prepare=text("bad.jsonl", '{"prompt": "a?", "completion": "x"}\n\n{"prompt": "b?", x}\n'),
+    ),
+    Row(
+        "a task by the name it once had",
+        "study.yaml:2: train[0].task: no task named 'jsonl'. It is now called 'data'. See: rankscope list tasks",
+        change=(TRAIN, "{task: jsonl, path: a.jsonl}"),
+    ),
+    Row(
+        "data without a file",
+        f"study.yaml:2: train[0]: data needs a file or a hub dataset. {DATA_HINT}",
+        change=(TRAIN, "data"),
+    ),
+    Row(
+        "data of an unknown kind",
+        "study.yaml:2: train[0]: a file of data is known by its ending, and this one isn't known (got 'rows.xlsx'). "
+        "Known: .jsonl, .ndjson, .json, .csv, .tsv, .parquet",
+        change=data("path: rows.xlsx"),
+        prepare=text("rows.xlsx", "x"),
+    ),
+    Row(
+        "an answer beyond the choices",
+        f"bad.csv:3: the answer is none of the 3 choices (got 'D'). {ANSWER_HINT}",
+        change=data("train: bad.csv, test: bad.csv, prompt: q, choices: [a, b, c], answer: right"),
+        prepare=text("bad.csv", "q,a,b,c,right\n1?,x,y,z,A\n2?,x,y,z,D\n"),
+    ),
+    Row(
+        "a line that is not UTF-8",
+        "bad.jsonl:2: not UTF-8 text, at byte 13 of the line. Save it as UTF-8",
+        change=data("train: bad.jsonl, test: bad.jsonl"),
+        prepare=lambda folder: (folder / "bad.jsonl").write_bytes(PAIR.encode() + '{"prompt": "é"}'.encode("latin-1")),
+    ),
+    Row(
+        "a quote that is never closed",
+        re.compile(r"bad\.csv:3: a quote is opened and never closed\. .+"),
+        change=data("path: bad.csv"),
+        prepare=text("bad.csv", 'prompt,completion\na,b\nc,"d\ne,f\n'),
+    ),
+    Row(
+        "a zip called Parquet",
+        re.compile(r"bad\.parquet: not a readable Parquet file: .+\. Copy it again"),
+        change=data("path: bad.parquet"),
+        prepare=lambda folder: (folder / "bad.parquet").write_bytes(b"PK\3\4" + b"x" * 100),
+    ),
+    Row(
+        "a template that names no column",
+        "bad.jsonl:1: prompt: no column 'promt'. Did you mean 'prompt'? The columns: prompt, completion",
+        change=data('train: bad.jsonl, test: bad.jsonl, prompt: "Q: {promt}"'),
+        prepare=text("bad.jsonl", PAIR),
+    ),
+    Row(
+        "a template with a program in it",
+        "study.yaml:2: train[0]: prompt: only plain {column} can stand in a template (got '{prompt.__class__}'). "
+        "Write a column as {column} and a brace as {{ or }}",
+        change=data('train: bad.jsonl, test: bad.jsonl, prompt: "{prompt.__class__}"'),
+        prepare=text("bad.jsonl", PAIR),
+    ),
+    Row(
+        "a pattern that is none",
+        re.compile(r"study\.yaml:2: train\[0\]: pattern: no regular expression: .+ \(got '\(x'\)\. For example: .+"),
+        change=data('train: a.jsonl, test: a.jsonl, scorer: regex, pattern: "(x"'),
+        prepare=text("a.jsonl", PAIR + PAIR.replace("a?", "b?")),
+    ),
+    Row(
+        "a pattern that could take forever",
+        re.compile(r"study\.yaml:2: train\[0\]: pattern: a repeat inside a repeat can take forever .+"),
+        change=data('train: a.jsonl, test: a.jsonl, scorer: regex, pattern: "((x+)+)$"'),
+        prepare=text("a.jsonl", PAIR + PAIR.replace("a?", "b?")),
+    ),
+    Row(
+        "a scorer that can't judge",
+        re.compile(r"study\.yaml:2: train\[0\]: the scorer 'choice' can't judge a perfect answer: .+"),
+        change=data("train: a.jsonl, test: a.jsonl, scorer: choice"),
+        prepare=text("a.jsonl", PAIR + PAIR.replace("a?", "b?")),
+    ),
+    Row(
+        "a scorer of the user's that raises",
+        re.compile(
+            r"study\.yaml:2: train\[0\]: the scorer '.*mine\.py@judge' can't judge a perfect answer: the scorer "
+            r"mine\.py@judge failed on item \w+: ZeroDivisionError: division by zero"
+        ),
+        change=data("train: a.jsonl, test: a.jsonl, scorer: mine.py@judge"),
+        prepare=lambda folder: (
+            (folder / "a.jsonl").write_text(PAIR + PAIR.replace("a?", "b?")),
+            (folder / "mine.py").write_text("def judge(sample, response):\n    return 1 / 0\n"),
+        ),
+    ),
+    Row(
+        "a scorer file that can't be loaded",
+        re.compile(r"mine\.py: this file can't be loaded: NameError: .+"),
+        change=data("train: a.jsonl, test: a.jsonl, scorer: mine.py@judge"),
+        prepare=lambda folder: (
+            (folder / "a.jsonl").write_text(PAIR + PAIR.replace("a?", "b?")),
+            (folder / "mine.py").write_text("import math\nnothing\n"),
+        ),
+    ),
+    Row(
+        "a chat for a model without a template",
+        re.compile(r"study\.yaml:1: models\[0\]: this model's tokenizer has no chat template.+"),
+        change=data("train: a.jsonl, test: a.jsonl, chat: true"),
+        prepare=text("a.jsonl", PAIR + PAIR.replace("a?", "b?")),
     ),
     Row(
         "targets that match nothing",

@@ -6,7 +6,7 @@ import pytest
 
 from rankscope import plugins
 
-TASKS = ["arc_easy", "gsm8k", "jsonl", "math_qa", "medmcqa", "mmlu", "openbookqa"]
+TASKS = ["arc_easy", "gsm8k", "data", "math_qa", "medmcqa", "mmlu", "openbookqa"]
 
 
 @pytest.fixture(autouse=True)

@@ -119,7 +119,7 @@ def test_a_listed_in_domain_task_sets_the_limit_of_that_train_task_everywhere(mi
 
 def test_the_options_of_a_task_are_sorted_and_hashable(minimal):
     config = from_dict(
-        {**minimal, "train": [{"task": "jsonl", "name": "mine", "train": "a.jsonl", "fields": ["q", "a"]}]}
+        {**minimal, "train": [{"task": "data", "name": "mine", "train": "a.jsonl", "fields": ["q", "a"]}]}
     )
     ref = config.train_refs()[0]
     assert ref.name == "mine"
@@ -135,7 +135,7 @@ def test_paths_start_at_the_study_file_if_something_lies_there(tmp_path, minimal
     document = {
         **minimal,
         "models": ["model", "demo", "gpt2"],
-        "train": [{"task": "jsonl", "path": "rows.jsonl"}, "own.py@PUZZLE"],
+        "train": [{"task": "data", "path": "rows.jsonl"}, "own.py@PUZZLE"],
         "data_dir": ".",
     }
     config = from_dict(document, folder=tmp_path)

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rankscope.data.dataset import VARIABLE, Source, fingerprint, locate, read, read_jsonl
+from rankscope.data.dataset import VARIABLE, Source, fingerprint, locate, read
+from rankscope.data.files import read_jsonl
 from rankscope.errors import DataError
 
 SOURCE = Source("toy", "someone/toy", "main", splits=(("train", "train"), ("test", "validation")))

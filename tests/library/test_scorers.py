@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from dataclasses import replace
 
 import pytest
 
 from rankscope import plugins
-from rankscope.errors import RunFailed
+from rankscope.errors import DataError, RunFailed
+from rankscope.tasks.judging import perfect, pick
 from rankscope.tasks.samples import Sample
-from rankscope.tasks.scoring import Response
+from rankscope.tasks.scoring import Configurable, Response
 
 CITIES = Sample("i", "p", " Constantinople", (" Rome", " Constantinople"), 1)
 
@@ -132,3 +135,93 @@ def test_alias_match_never_takes_an_empty_answer_even_if_an_alias_is_only_an_art
 def test_choices_with_prompts_of_their_own_are_told_apart_by_them_and_not_by_their_text(scorer, sums, right):
     sample = Sample("i", "the box", " was full.", (" was full.",) * 2, 1, prompts=("the mug", "the box"))
     assert value(scorer, sample, loglikelihoods=sums) == right
+
+
+@pytest.mark.parametrize(
+    ("text", "f1"),
+    [
+        ("the Denver Broncos", 1.0),
+        ("Denver  broncos!", 1.0),
+        ("Broncos of Denver", 0.8),  # 2 of 3 words, 2 of 2: 2 * (2/3) / (5/3)
+        ("denver denver", 0.5),  # one of two, one of two
+        ("Seattle", 0.0),
+        ("the", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_token_f1_is_squads(text, f1):
+    assert value("token_f1", Sample("i", "p", " Denver Broncos"), text=text) == pytest.approx(f1)
+
+
+def test_token_f1_of_two_empty_bags_is_one():
+    assert value("token_f1", Sample("i", "p", " The ..."), text="a") == 1.0
+
+
+def judged(pattern, target, text):
+    return pick("regex", {"pattern": pattern})(Sample("i", "p", target), Response(text=text)).value
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("The answer is 5, no: the answer is 4.", 1.0),
+        ("The answer is 4, no: the answer is 5.", 0.0),
+        ("answer is 4", 1.0),
+        ("The answer is four", 0.0),
+        ("", 0.0),
+        ("x" * 10_000 + "answer is 4", 1.0),
+        ("answer is 4" + "x" * 10_000, 0.0),  # the last 4,000 characters are read
+    ],
+)
+def test_regex_compares_what_the_group_last_matched(text, right):
+    assert judged("answer is ([0-9]+)", " 2 + 2, so the answer is 4", text) == right
+
+
+def test_regex_leaves_white_space_around_the_group_out():
+    assert judged("is(.*)end", " is 4 end", "is  4end") == 1.0
+
+
+def test_regex_fails_on_an_answer_that_the_pattern_does_not_match():
+    with pytest.raises(RunFailed, match="matches nothing in the expected answer of item i"):
+        judged("answer is ([0-9]+)", " four", "answer is 4")
+    with pytest.raises(RunFailed):
+        judged("x|(y)", " x", "x")  # a match in which the group took no part
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (None, "needs a pattern"),
+        ("", "needs a pattern"),
+        (3, "needs a pattern"),
+        ("(x", "no regular expression"),
+        ("(?P<a>x)(?P<a>y)", "no regular expression"),
+        ("x" + "{1," + "9" * 30 + "}", "no regular expression"),
+        ("[0-9]+", "into a group"),
+        ("(?:x)", "into a group"),
+        ("((a+)+)$", "a repeat inside a repeat"),
+        ("(a*?b)*", "a repeat inside a repeat"),
+        ("(?:(x|y+)z){2,}", "a repeat inside a repeat"),
+        ("((?:a{0,500})*)", "a repeat inside a repeat"),
+    ],
+)
+def test_a_pattern_that_is_none_or_could_take_forever_is_refused(pattern, message):
+    with pytest.raises(DataError, match=message):
+        pick("regex", {"pattern": pattern})
+
+
+def test_repeats_side_by_side_and_short_ones_inside_are_fine():
+    assert judged("([0-9]+)[.,]*([0-9]{1,3})", " 12.5", "12.5") == 1.0
+    assert judged("((?:[0-9]{3},?)+)", " 123,456", "so 123,456") == 1.0
+
+
+@pytest.mark.parametrize("name", plugins.names("scorers"))
+def test_every_scorer_opens_with_an_instance_and_calls_a_perfect_answer_perfect(name):
+    assert "Worked instance" in importlib.import_module(f"rankscope.library.scorers.{name}").__doc__
+    found = plugins.get("scorers", name)
+    judge = pick(name, found.example if isinstance(found, Configurable) else {})
+    is_choice = name.startswith("choice") or name == "true_mass"
+    sample = replace(CITIES if is_choice else Sample("i", "p", " So 4\n#### 4"), subject="s", cluster="c")
+    score = judge(sample, perfect(sample))
+    best = 0.0 if name == "cross_entropy" else 1.0
+    assert (score.item, score.value, score.subject, score.cluster) == ("i", best, "s", "c")

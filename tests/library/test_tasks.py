@@ -9,7 +9,7 @@ import pytest
 from rankscope.errors import DataError
 from rankscope.library.tasks import gsm8k, math_qa, mmlu, neutral_text
 from rankscope.records import TaskRef
-from rankscope.tasks.task import prepare, resolve, train_samples
+from rankscope.tasks.task import prepare, resolve
 
 
 def write(file, rows):
@@ -86,68 +86,3 @@ def test_neutral_text_takes_several_files_and_jsonl(tmp_path):
         prepare(ref("neutral_text", path=write(tmp_path / "a.jsonl", [{"words": "Rain."}])))
     with pytest.raises(DataError, match="no such file of data"):
         resolve(ref("neutral_text", path=str(tmp_path / "nowhere.txt")))
-
-
-QUESTIONS = [
-    {"prompt": f"Is {i} even?", "choices": ["yes", "no"], "answer": "yes" if i % 2 == 0 else "B"} for i in range(60)
-]
-ANSWERS = [{"prompt": f"Say {i}:", "completion": str(i)} for i in range(60)]
-
-
-def test_one_jsonl_file_is_split_by_content_and_nothing_is_on_both_sides(tmp_path):
-    path = write(tmp_path / "my.jsonl", QUESTIONS + QUESTIONS[:5])
-    test, train = prepare(ref("jsonl", path=path)), train_samples(ref("jsonl", path=path))
-    assert len(test.samples) + len(train) == 65
-    assert 5 <= len(test.samples) <= 25
-    assert not {s.prompt for s in test.samples} & {s.prompt for s in train}
-    assert test.origin == "my.jsonl, test part (about 20 % of rows, split by content)"
-    shuffled = write(tmp_path / "other.jsonl", QUESTIONS[::-1])
-    assert {s.prompt for s in prepare(ref("jsonl", path=shuffled)).samples} == {s.prompt for s in test.samples}
-
-
-def test_a_test_file_is_scored_whole_beside_a_training_file_or_alone(tmp_path):
-    train, test = write(tmp_path / "a.jsonl", QUESTIONS[:40]), write(tmp_path / "b.jsonl", QUESTIONS[40:])
-    for other in ("test", "path"):
-        both = ref("jsonl", train=train, **{other: test})
-        assert len(prepare(both).samples) == 20
-        assert len(train_samples(both)) == 40
-    assert len(prepare(ref("jsonl", test=test)).samples) == 20
-    with pytest.raises(DataError, match="only a test file"):
-        train_samples(ref("jsonl", test=test))
-
-
-def test_the_first_row_decides_the_default_form(tmp_path):
-    choices, completions = write(tmp_path / "a.jsonl", QUESTIONS), write(tmp_path / "b.jsonl", ANSWERS)
-    assert prepare(ref("jsonl", test=choices)).kind == "choices"
-    found = prepare(ref("jsonl", test=completions, max_new_tokens=9))
-    assert (found.kind, found.chance, found.max_new_tokens, found.samples[3].target) == ("generate", 0.0, 9, " 3")
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"prompt": "q", "choices": ["a", "b"]}, r"my\.jsonl:61: a row with 'choices' needs an 'answer'"),
-        ({"choices": ["a", "b"], "answer": 0}, r"my\.jsonl:61: the row has no 'prompt'. Its fields: choices, answer"),
-        ({"prompt": "q", "completion": "c"}, r"my\.jsonl:61: 'choices' must be a list of texts"),
-    ],
-)
-def test_a_row_that_makes_no_sense_is_named_by_file_and_line(tmp_path, row, message):
-    path = write(tmp_path / "my.jsonl", [*QUESTIONS, row])
-    with pytest.raises(DataError, match=message):
-        prepare(ref("jsonl", test=path))
-
-
-def test_jsonl_without_a_file_with_a_stranger_or_with_too_few_rows_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="needs the path of a file.*path: my.jsonl"):
-        prepare(TaskRef("jsonl"))
-    with pytest.raises(DataError, match="no such file of data"):
-        resolve(TaskRef("jsonl", form="cloze", options=(("path", str(tmp_path / "nowhere.jsonl")),)))
-    with pytest.raises(DataError, match="no option 'pth'. Did you mean 'path'"):
-        prepare(ref("jsonl", pth="my.jsonl"))
-    with pytest.raises(DataError, match="must be the path of one file"):
-        prepare(ref("jsonl", path=("a.jsonl", "b.jsonl")))
-    with pytest.raises(DataError, match="too few rows to split"):
-        one = write(tmp_path / "one.jsonl", QUESTIONS[:1])
-        prepare(ref("jsonl", path=one)), train_samples(ref("jsonl", path=one))
-    with pytest.raises(DataError, match="no 'validation' split"):
-        prepare(ref("jsonl", path=write(tmp_path / "my.jsonl", QUESTIONS)), split="validation")

@@ -28,7 +28,7 @@ def task():
         ({"licence": " "}, "licence is empty"),
         ({"forms": ("quiz",), "default_form": "quiz"}, "forms must be some of"),
         ({"default_form": "generate"}, "default_form is none of its forms"),
-        ({"metric": "cross_entropy"}, "goes with the metric"),
+        ({"metric": "cross_entropy"}, "go with the metric"),
         ({"uniform": 25.0}, "uniform must lie between"),
         ({"source": None}, "neither a source nor"),
         ({"example": {}}, "to_sample failed: KeyError: 'question'"),

@@ -255,14 +255,14 @@ def test_identity_leaves_out_the_label_and_the_paths_of_files(tmp_path):
     for file in (first, second):
         file.write_text('{"prompt": "Say:", "completion": "yes"}\n', encoding="utf-8")
     refs = [
-        TaskRef("jsonl", options=(("test", str(file)),), label=label)
+        TaskRef("data", options=(("test", str(file)),), label=label)
         for file, label in ((first, "one"), (second, "two"))
     ]
     one, two = (identity(resolve(ref)) for ref in refs)
     assert one == two
     second.write_text('{"prompt": "Say:", "completion": "no"}\n', encoding="utf-8")
     assert identity(resolve(refs[1])) != one
-    assert identity(resolve(TaskRef("jsonl", options=(*refs[0].options, ("max_new_tokens", 5))))) != one
+    assert identity(resolve(TaskRef("data", options=(*refs[0].options, ("max_new_tokens", 5))))) != one
 
 
 def test_a_task_from_a_file_is_known_by_the_files_content(tmp_path):

@@ -134,9 +134,18 @@ class TaskEntry(Section):
                 raise ValueError(f"unknown key {key!r}. Did you mean {near[0]!r}?")
             if not all(isinstance(v, str | int | float | None) for v in listed(value)):
                 raise ValueError(f"the option {key!r} must be a plain value or a list of plain values")
-            if isinstance(value, str) and os.path.isfile(path := _near(value, info)):
+            if isinstance(value, str) and (path := self._file(key, value, info)):
                 options[key] = path
         return self
+
+    def _file(self, key: str, value: str, info: ValidationInfo) -> str | None:
+        """An option as a path, or ``PATH@NAME``; None if it isn't one: a column may be called like a file."""
+        file, at, attribute = value.rpartition("@")
+        if at:
+            return f"{path}@{attribute}" if os.path.isfile(path := _near(file, info)) else None
+        if "@" not in self.task and key not in getattr(plugins.get("tasks", self.task), "files", ()):
+            return None
+        return path if os.path.isfile(path := _near(value, info)) else None
 
     def record(self) -> TaskRef:
         """The reference, options sorted by name and lists as tuples. A task from a file is called by its attribute."""

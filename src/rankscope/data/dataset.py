@@ -8,12 +8,12 @@ imported only when a dataset has to come from the hub.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankscope.data.files import Rows, read_jsonl
 from rankscope.errors import DataError
 from rankscope.provenance import content_key, file_key
 
@@ -41,23 +41,6 @@ class Source:
         return f"{self.hub_id} ({self.config})" if self.config else str(self.hub_id)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows of one split. ``key`` changes when they do; ``origin`` is for people.
-
-    ``places`` says where each row stands ('test.jsonl:12') if the rows came from a file.
-    """
-
-    rows: tuple[dict[str, Any], ...]
-    key: str
-    origin: str
-    places: tuple[str, ...] = ()
-
-    def place(self, index: int) -> str:
-        """Where row ``index`` (from 0) stands, for an error message."""
-        return self.places[index] if self.places else f"{self.origin}, row {index + 1}"
-
-
 def read(source: Source, split: str, data_dir: str | Path | None = None) -> Rows:
     """All rows of a split, in source order.
 
@@ -71,6 +54,27 @@ def read(source: Source, split: str, data_dir: str | Path | None = None) -> Rows
     if source.hub_id is None:
         raise _nowhere(source, split)
     return _from_hub(source, split, hub_split)
+
+
+def read_part(source: Source, split: str, data_dir: str | Path | None = None) -> tuple[Rows, bool]:
+    """The rows that hold ``train`` or ``test``, and whether they are all of it: for a dataset of any layout.
+
+    Without a test split the validation split is the test; without that, too, both lie in the train split, for the
+    caller to split. Raises DataError as ``read``.
+    """
+    loaded = None
+    has = {name for name in dict(source.splits) if locate(source, name, data_dir)}
+    if not has and source.hub_id is not None:
+        loaded = _load(source, None)
+        has = {name for name, hub_name in source.splits if hub_name in loaded}
+    test = next((name for name in ("test", "validation") if name in has), None)
+    name = split if split == "train" else test or "train"
+    if loaded is None:
+        return read(source, name, data_dir), test is not None
+    if name not in has:
+        hint = f"It has: {', '.join(map(str, loaded))}; name one with train_split or test_split"
+        raise DataError(f"{source.title} has no split {_hub_split(source, name)!r}", hint=hint)
+    return _rows(source, _hub_split(source, name), loaded[_hub_split(source, name)]), test is not None
 
 
 def fingerprint(source: Source, split: str, data_dir: str | Path | None = None) -> str:
@@ -106,50 +110,6 @@ def locate(source: Source, split: str, data_dir: str | Path | None = None) -> Pa
     return path if path.is_file() else None
 
 
-def read_jsonl(path: str | Path) -> Rows:
-    """The rows of a user's file: UTF-8, one JSON object a line; blank lines are skipped.
-
-    Raises DataError if the file is missing, not UTF-8 or has no rows, and with ``file:line`` on a bad line.
-    """
-    path = Path(path).expanduser()
-    rows, places = [], []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            rows.append(_object(line, where=f"{path}:{number}"))
-            places.append(f"{path}:{number}")
-    if not rows:
-        raise DataError("the file has no rows", where=str(path), hint="Write one JSON object a line")
-    return Rows(tuple(rows), file_key(path), path.name, tuple(places))
-
-
-def read_text(path: str | Path) -> str:
-    """The text of a user's file, a byte order mark left out. Raises DataError if it is missing or not UTF-8."""
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise no_file(path) from error
-    except OSError as error:
-        raise DataError(f"can't read the file: {error.strerror}", where=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise DataError("the file is not UTF-8 text", where=str(path), hint="Save it as UTF-8") from error
-
-
-def no_file(path: str | Path) -> DataError:
-    """The error for a user's file that isn't there; whoever asked for it adds where."""
-    hint = "Paths start at the study file's folder, or else at the working folder"
-    return DataError("no such file of data", got=str(path), hint=hint)
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"not valid JSON: {error.msg} at column {error.colno}", where=where) from error
-    if not isinstance(row, dict):
-        raise DataError("a line must be a JSON object", got=type(row).__name__, where=where)
-    return row
-
-
 def _hub_split(source: Source, split: str) -> str:
     known = dict(source.splits)
     if split not in known:
@@ -158,17 +118,26 @@ def _hub_split(source: Source, split: str) -> str:
 
 
 def _from_hub(source: Source, split: str, hub_split: str) -> Rows:
+    return _rows(source, hub_split, _load(source, hub_split))
+
+
+def _load(source: Source, hub_split: str | None) -> Any:
+    """A split of a hub dataset, or all of them by name. Raises DataError if the hub doesn't give it."""
     import datasets
 
     try:
-        loaded = datasets.load_dataset(source.hub_id, source.config, split=hub_split, revision=source.revision)
+        return datasets.load_dataset(source.hub_id, source.config, split=hub_split, revision=source.revision)
     # OSError covers no connection, no such dataset and the hub's HTTP errors; ValueError an unknown config or split
     # and an empty offline cache; RuntimeError a dataset that would need to run its own script; DatasetsError files that
     # don't fit together.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"can't get {source.title}, split {hub_split!r}, from the hub: {reason}",
-                        hint=_mirror_hint(source, split) + ", or go online once") from error  # fmt: skip
+        which = f", split {hub_split!r}," if hub_split else ""
+        raise DataError(f"can't get {source.title}{which} from the hub: {reason}",
+                        hint=_mirror_hint(source, hub_split or "train") + ", or go online once") from error  # fmt: skip
+
+
+def _rows(source: Source, hub_split: str, loaded: Any) -> Rows:
     rows = tuple(dict(row) for row in loaded)
     if not rows:
         raise DataError(f"{source.title}, split {hub_split!r}, has no rows")

@@ -266,6 +266,17 @@ def _refuse_quantised(config: object) -> None:
                          hint="Give the original weights; for 4 bits set quantization: nf4")  # fmt: skip
 
 
+def check_chat(ref: ModelRef, conversations: Sequence[Sequence[tuple[str, str]]]) -> None:
+    """Whether a model's chat template takes these conversations. Reads no weights. Raises ModelError if it doesn't.
+
+    A GGUF file is left for later: making its tokenizer takes long.
+    """
+    with _opening(ref) as (source, options):
+        tokenizer = None if "gguf_file" in options else AutoTokenizer.from_pretrained(source, **options)
+    for turns in conversations if tokenizer is not None else ():
+        chat.encode(tokenizer, turns)
+
+
 @contextmanager
 def _opening(ref: ModelRef) -> Iterator[tuple[str, dict[str, str | bool | None]]]:
     """Source and options for ``from_pretrained``; what transformers raises inside becomes a ModelError."""

@@ -27,7 +27,7 @@ def run_key(spec: RunSpec) -> str:
         if spec.recipe.max_steps is not None:
             del recipe["epochs"]  # data is repeated as often as the steps need
         arm = {k: v for k, v in plain(spec.arm).items() if k not in ("name", "lr", "lr_auto", "path", "key")}
-        body |= {"arm": arm, "lr": spec.lr, "train": identity(spec.train), "recipe": recipe,
+        body |= {"arm": arm, "lr": spec.lr, "train": identity(spec.train, is_training=True), "recipe": recipe,
                  "seed": spec.seed, "trainer": _TRAINER}  # fmt: skip
     return content_key(body)
 

@@ -16,6 +16,8 @@ from rankscope.models import locate
 from rankscope.records import GIVEN, Arm, ModelRef, TaskRef
 from rankscope.tasks import task as tasks
 
+_FIRST = 8  # conversations of a task that are tried on a model's template before the work; the rest follows with it
+
 
 @contextmanager
 def at(study: Any, *loc: str | int) -> Iterator[None]:
@@ -54,12 +56,14 @@ def given(study: Any) -> list[Arm]:
 
 
 def check(study: Any, is_offline: bool = False) -> None:
-    """All rows make sense, no train task is too small, every target names a module of every model.
+    """All rows make sense, no train task is too small, every target names a module of every model, and every model's
+    chat template takes the first conversations.
 
     ``is_offline`` reads only what lies here: no rows from the hub, a model's config only where an arm names targets.
     Raises InputError.
     """
     models, pairs = study.resolve()
+    chats: list[Any] = []
     for index, model in enumerate(models):
         if model.dtype == "float16":
             with at(study, "models", index, "dtype"):
@@ -74,6 +78,7 @@ def check(study: Any, is_offline: bool = False) -> None:
             continue
         with at(study, "train", index):
             found = study.samples(ref)
+        chats += [sample.turns for sample in found[:_FIRST] if sample.turns]
         if len(found) < 2:
             with at(study, "train", index, "limit"):
                 raise DataError("one training row can't be split into rows to train on and rows to validate on",
@@ -81,12 +86,22 @@ def check(study: Any, is_offline: bool = False) -> None:
     for ref, _ in study.config.evaluations(None):
         if not (is_offline and not tasks.is_local(ref, study.data_dir)):
             with at(study, *_declared(study.config, ref)):
-                study.prepared(study.test_task(ref))
+                tests = study.prepared(study.test_task(ref)).samples
+            chats += [sample.turns for sample in tests[:_FIRST] if sample.turns]
     named = [(index, arm.targets) for index, entry in enumerate(study.config.arm_entries) for arm in entry.arms()
              if arm.kind == "lora" and arm.targets != ("all-linear",)]  # fmt: skip
     for index, model in enumerate(models):
+        if chats and (not is_offline or locate.place(model).is_local):
+            _check_chats(study, index, model, chats)
         if named or study.given() or not is_offline:
             _check_modules(study, index, model, named)
+
+
+def _check_chats(study: Any, index: int, model: ModelRef, chats: list[Any]) -> None:
+    from rankscope.models.base import check_chat
+
+    with at(study, "models", index):
+        check_chat(model, chats)
 
 
 def _check_modules(study: Any, index: int, model: ModelRef, named: list[tuple[int, tuple[str, ...]]]) -> None:

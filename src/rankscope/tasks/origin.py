@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope import plugins
+from rankscope.errors import PluginError
 from rankscope.provenance import content_key, file_key
 
 
@@ -22,6 +23,8 @@ def code_name(kind: str, name: str) -> str:
     if origin is plugins.SHELF:
         return name
     if not origin.package:
+        if not origin.file.is_file():
+            raise PluginError(f"no such file for {kind.rstrip('s')} {name!r}", got=str(origin.file))
         return f"{file_key(origin.file)}@{name.rpartition('@')[2]}"
     files = {origin.file, *_homes(plugins.get(kind, name))} - {None}
     return f"{origin.package}=={origin.version}:{name}@{content_key(sorted(map(file_key, files)))}"

@@ -98,7 +98,7 @@ def plain_sample(row: Mapping[str, Any], form: str) -> Sample:
     """
     prompt = _text(row, "prompt").rstrip()
     id, subject, cluster = _plain_id(row, prompt), str(row.get("subject") or ""), str(row.get("cluster") or "")
-    if form == "generate":
+    if form in ("generate", "completion"):
         completion = _text(row, "completion")
         target = completion.rstrip() if completion[:1].isspace() else prompts.continuation(completion)
         return Sample(id, prompt, target, subject=subject, cluster=cluster)

@@ -6,8 +6,9 @@ A scorer judges one response; it never averages. A response that can't be judged
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rankscope.errors import RunFailed
 from rankscope.records import Score
@@ -28,6 +29,18 @@ class Response:
 
 
 Scorer = Callable[[Sample, Response], Score]
+
+
+@dataclass(frozen=True)
+class Configurable:
+    """A scorer that needs settings from the study. ``make(options)`` gives it; raises DataError on a bad setting.
+
+    ``options`` are the names of its settings; ``example`` are some, for the contract check.
+    """
+
+    make: Callable[[Mapping[str, Any]], Scorer]
+    options: tuple[str, ...]
+    example: Mapping[str, Any]
 
 
 def scored(sample: Sample, value: float | bool, response: str = "") -> Score:

@@ -17,30 +17,37 @@ from typing import Any, Literal
 
 from rankscope import plugins
 from rankscope.data import prompts
-from rankscope.data.dataset import Rows, Source, fingerprint, locate, no_file, read
+from rankscope.data.dataset import Source, fingerprint, locate, read
+from rankscope.data.files import Rows, no_file
 from rankscope.errors import DataError, PluginError
 from rankscope.provenance import content_key, file_key
 from rankscope.records import TaskRef
+from rankscope.tasks import judging
 from rankscope.tasks.origin import code_name
 from rankscope.tasks.samples import Sample
 from rankscope.tasks.scoring import Scorer
 
-Kind = Literal["choices", "generate", "text"]
+Kind = Literal["choices", "generate", "completion", "text"]
 Folder = str | Path | None
+Metric = Literal["accuracy", "cross_entropy"]
 KINDS: Mapping[str, Kind] = {
     "cloze": "choices",
     "letters": "choices",
     "mc1": "choices",
     "mc2": "choices",
     "generate": "generate",
+    "completion": "completion",
     "text": "text",
 }
+NATS: tuple[Kind, ...] = ("completion", "text")
+"""Kinds scored in nats per token, whatever the metric of a task's other forms."""
 SCORERS: Mapping[str, str] = {
     "cloze": "choice",
     "letters": "choice_raw",
     "mc1": "choice_raw",
     "mc2": "true_mass",
     "generate": "exact_match",
+    "completion": "cross_entropy",
     "text": "cross_entropy",
 }
 
@@ -54,9 +61,11 @@ class Task:
     check. ``uniform`` is the score of a uniform guess (None: text). ``scorers`` overrides the usual scorer of a form.
 
     ``options`` are the names of the settings a reference may carry, ``files`` those that name files of the user.
-    ``rows(options, split, data_dir)`` replaces the plain reading of ``source``; ``pick_form(rows)`` finds the default
-    form from the rows. ``header(sample, form)`` is put in front of the prompt. ``shots_same_subject`` takes few-shot
-    examples from the item's own subject; ``spread_limit`` makes a limit take its rows from all subjects in turn.
+    ``scoring`` are those that change how answers are judged and not what is trained; ``scorer`` is one of them where a
+    study may name the scorer of generated answers. ``rows(options, split, data_dir)`` replaces the plain reading of
+    ``source``, ``source_of(options)`` says which it is; ``pick_form(options, rows)`` finds the default form.
+    ``header(sample, form)`` is put in front of the prompt. ``shots_same_subject`` takes few-shot examples from the
+    item's own subject; ``spread_limit`` makes a limit take its rows from all subjects in turn.
     """
 
     name: str
@@ -69,7 +78,7 @@ class Task:
     licence: str
     paper: str
     example: Mapping[str, Any]
-    metric: Literal["accuracy", "cross_entropy"] = "accuracy"
+    metric: Metric = "accuracy"
     stop: tuple[str, ...] = ()
     max_new_tokens: int = 0
     shots_split: str = "train"
@@ -77,12 +86,18 @@ class Task:
     is_trainable: bool = True
     scorers: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    scoring: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     rows: Callable[[Mapping[str, Any], str, Folder], Rows] | None = None
-    pick_form: Callable[[Rows], str] | None = None
+    source_of: Callable[[Mapping[str, Any]], Source | None] | None = None
+    pick_form: Callable[[Mapping[str, Any], Rows], str] | None = None
     header: Callable[[Sample, str], str] | None = None
     shots_same_subject: bool = False
     spread_limit: bool = False
+
+    def origin(self, options: Mapping[str, Any]) -> Source | None:
+        """The dataset that a reference with these options reads; None if it reads the user's files."""
+        return self.source_of(options) if self.source_of else self.source
 
     def read(self, options: Mapping[str, Any], split: str, data_dir: Folder = None) -> Rows:
         """The rows of a split. Raises DataError if there are none to be had."""
@@ -102,7 +117,7 @@ class Prepared:
     ref: TaskRef
     kind: Kind
     samples: tuple[Sample, ...]
-    metric: Literal["accuracy", "cross_entropy"]
+    metric: Metric
     chance: float | None
     scorer: Scorer
     stop: tuple[str, ...]
@@ -139,25 +154,32 @@ def is_local(ref: TaskRef, data_dir: Folder = None, split: str | None = None) ->
     No network is asked.
     """
     task = get_task(ref.task)
-    if task.source is None or any(dict(ref.options).get(name) for name in task.files):
+    source = task.origin(dict(ref.options))
+    if source is None or any(dict(ref.options).get(name) for name in task.files):
         return True
     splits = {split or task.test_split, *([task.shots_split] if ref.shots else [])}
-    return all(locate(task.source, name, data_dir) is not None for name in splits)
+    return all(locate(source, name, data_dir) is not None for name in splits)
 
 
-def identity(ref: TaskRef) -> dict[str, Any]:
-    """What of a resolved reference can change a score, for content keys.
+def identity(ref: TaskRef, is_training: bool = False) -> dict[str, Any]:
+    """What of a resolved reference can change a score (or, ``is_training``, weights), for content keys.
 
-    Left out are the label and the paths of the user's files, whose content is in ``data_key``; a task from a file or a
-    package is known by its code (``tasks.origin``). Raises PluginError for an unknown task.
+    Left out are the label and the paths of the user's files, whose content is in ``data_key``; a task or scorer from a
+    file or a package is known by its code (``tasks.origin``). Training knows no scorer: what is generated and what is
+    weighed is learned alike. Raises PluginError for an unknown task.
     """
     task = get_task(ref.task)
+    unused = (*task.files, *(task.scoring if is_training else ()))
     return {
         "task": code_name("tasks", ref.task),
-        "form": ref.form,
+        "form": "generate" if is_training and ref.form == "completion" else ref.form,
         "shots": ref.shots,
         "limit": ref.limit,
-        "options": sorted((name, value) for name, value in ref.options if name not in task.files),
+        "options": sorted(
+            (name, code_name("scorers", value) if name == "scorer" else value)
+            for name, value in ref.options
+            if name not in unused and value is not None
+        ),
         "data_key": ref.data_key,
     }
 
@@ -167,7 +189,7 @@ def scorer_identity(ref: TaskRef) -> str | None:
 
     Raises PluginError.
     """
-    name = _scorer_name(get_task(ref.task), ref.form)
+    name = _scorer_name(get_task(ref.task), ref.form, dict(ref.options))
     found = code_name("scorers", name)
     return None if found == name else found
 
@@ -191,9 +213,9 @@ def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
         ref=ref,
         kind=kind,
         samples=samples,
-        metric=task.metric,
+        metric="cross_entropy" if kind in NATS else task.metric,
         chance=chance_of(samples, kind),
-        scorer=plugins.get("scorers", _scorer_name(task, ref.form)),
+        scorer=_scorer(task, ref, options, samples),
         stop=task.stop,
         max_new_tokens=options.get("max_new_tokens", task.max_new_tokens),
         origin=rows.origin,
@@ -218,7 +240,7 @@ def chance_of(samples: Sequence[Sample], kind: Kind) -> float | None:
 
     Several choices of a sample may be right (``accepted``); a position that a sample hasn't got is wrong there.
     """
-    if kind == "text":
+    if kind in NATS:
         return None
     if kind == "generate" or not samples:
         return 0.0
@@ -234,12 +256,12 @@ def _check_trainable(task: Task, ref: TaskRef) -> None:
                         hint="List it under evaluate, or train on another task: rankscope list tasks")  # fmt: skip
 
 
-def _scorer_name(task: Task, form: str) -> str:
-    return task.scorers.get(form, SCORERS[form])
+def _scorer_name(task: Task, form: str, options: Mapping[str, Any]) -> str:
+    return options.get("scorer") or task.scorers.get(form, SCORERS[form])
 
 
 def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
-    known = (*task.options, *task.files)
+    known = (*task.options, *task.scoring, *task.files)
     for name, _ in ref.options:
         if name not in known:
             hint = f"It takes: {', '.join(known)}" if known else "It takes no options"
@@ -251,11 +273,24 @@ def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
     return options
 
 
+def _scorer(task: Task, ref: TaskRef, options: Mapping[str, Any], samples: Sequence[Sample]) -> Scorer:
+    """The scorer that the options name, or else the usual one of the form."""
+    name = options.get("scorer")
+    if name is None:
+        return judging.pick(task.scorers.get(ref.form, SCORERS[ref.form]), options)
+    if not isinstance(name, str):
+        raise DataError("scorer: must be the name of one scorer", got=name, hint="See: rankscope list scorers")
+    if KINDS[ref.form] != "generate":
+        raise DataError(f"scorer: judges generated answers, and the form {ref.form!r} generates none", got=name,
+                        hint="Leave it out, or set form: generate")  # fmt: skip
+    return judging.pick(name, options, samples)
+
+
 def _form(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder) -> str:
     if ref.form == "default":
         if task.pick_form is None:
             return task.default_form
-        return task.pick_form(task.read(options, task.test_split, data_dir))
+        return task.pick_form(options, task.read(options, task.test_split, data_dir))
     if ref.form not in task.forms:
         raise DataError(f"{task.name} has no form {ref.form!r}{plugins.did_you_mean(ref.form, task.forms)}",
                         hint=f"It has: {', '.join(task.forms)}")  # fmt: skip
@@ -266,12 +301,15 @@ def _data_key(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Fo
     named = {name: listed(options[name]) for name in task.files if options.get(name)}
     if split in named and not ref.shots:
         named = {split: named[split]}  # the other files hold no row of this split
-    if named or task.source is None:
+    source = task.origin(options)
+    if named or source is None:
         return content_key([[name, [_user_file_key(path) for path in paths]] for name, paths in named.items()])
+    if task.source_of:  # which split takes the place of a missing one is found out by reading
+        return content_key([[name, fingerprint(source, name, data_dir)] for name in sorted(dict(source.splits))])
     splits = {split} if split else {task.test_split, *(["train"] if task.is_trainable else [])}
     if ref.shots:
         splits.add(task.shots_split)
-    return content_key([[name, fingerprint(task.source, name, data_dir)] for name in sorted(splits)])
+    return content_key([[name, fingerprint(source, name, data_dir)] for name in sorted(splits)])
 
 
 def _user_file_key(path: Any) -> str:
@@ -340,6 +378,8 @@ def _with_context(task: Task, ref: TaskRef, samples: tuple[Sample, ...], data_di
         raise DataError(f"{task.name} scores plain text: it takes no shots", got=ref.shots)
     if not ref.shots and task.header is None:
         return samples
+    if ref.shots and any(sample.turns for sample in samples):
+        raise DataError("conversations take no shots", got=ref.shots)
     pools = _shot_pools(task, ref, data_dir) if ref.shots else {}
     found = []
     for sample in samples:

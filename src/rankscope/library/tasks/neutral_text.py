@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.data.dataset import Rows, Source, read, read_jsonl, read_text
+from rankscope.data.dataset import Source, read
+from rankscope.data.files import Rows, read_jsonl, read_text
 from rankscope.errors import DataError
 from rankscope.provenance import content_key, file_key
 from rankscope.tasks.samples import Sample, text_sample
