@@ -12,6 +12,10 @@ import pytest
 
 from rankscope.cli.main import app
 from rankscope.config.load import from_dict
+from rankscope.tasks.judging import perfect, pick
+from rankscope.tasks.samples import Sample
+from rankscope.tasks.scoring import Response
+from rankscope.tasks.task import get_task, prepare, resolve
 from rankscope.testing import check_task
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +54,67 @@ def test_every_ready_study_is_valid(file):
 
     config = from_dict(yaml.safe_load(file.read_text()) | {"data_dir": None})
     assert config.name == file.stem and len(config.arms()) > 2
+
+
+OWN = ROOT / "docs" / "own-data.md"
+
+
+@pytest.mark.parametrize("block", _blocks(OWN, "yaml"))
+def test_the_tasks_of_the_own_data_page_are_valid_and_their_options_known(block, tmp_path):
+    import yaml
+
+    columns = (
+        "product",
+        "question",
+        "reply",
+        "stem",
+        "opa",
+        "opb",
+        "opc",
+        "opd",
+        "key",
+        "field",
+        "prompt",
+        "completion",
+    )
+    rows = [{c: f"the answer is {i}" for c in columns} | {"key": i % 4} for i in range(40)]
+    document = yaml.safe_load(block) | {"models": ["demo"], "arms": ["base"]}
+    for file in ("questions.csv", "faq.csv", "exam.csv", "pairs.jsonl", "faq.jsonl", "sums.jsonl"):
+        _write(tmp_path / file, rows)
+    for name in ("train", "test"):
+        _write(tmp_path / f"{name}.parquet", rows)
+    for ref in from_dict(document, folder=tmp_path).train_refs():
+        given = dict(ref.options)
+        if "hub" in given:
+            assert set(given) <= set(get_task("data").options)
+            continue
+        found = prepare(resolve(ref))
+        assert found.samples and found.scorer(found.samples[0], perfect(found.samples[0])).value in (0.0, 1.0)
+
+
+def test_the_scorer_of_the_own_data_page_judges(tmp_path):
+    (code,) = _blocks(OWN, "python")
+    (tmp_path / "my.py").write_text(code)
+    judge = pick(f"{tmp_path}/my.py@judge", {})
+    sample = Sample("i", "p", " Yes")
+    assert [judge(sample, Response(text=text)).value for text in (" yes, it is", "no")] == [1.0, 0.0]
+
+
+def _write(path, rows) -> None:
+    if path.suffix == ".csv":
+        import csv
+
+        with open(path, "w", newline="") as file:
+            made = csv.DictWriter(file, list(rows[0]))
+            made.writeheader()
+            made.writerows(rows)
+    elif path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_the_python_quickstart_runs_and_runs_again_at_once(tmp_path):

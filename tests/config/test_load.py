@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rankscope.config import StudyFileError, from_dict, load
@@ -207,3 +209,30 @@ def test_a_file_longer_than_any_study_is_not_read_whole(study):
     assert error_of(study("# " + "x" * 1_100_000 + "\n")) == (
         "study.yaml: longer than any study file: over 1,000,000 characters"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("models: " + "[" * 3000, r"study\.yaml:1: not valid YAML: nested more than 50 levels deep"),
+        ("{a: " * 3000, "nested more than 50 levels deep"),
+        ("models: &a [*a]", "this part contains itself"),
+        ('title: "\\ud800"', r"study\.yaml:1: half of a surrogate pair"),
+        ("seeds: " + "9" * 5000, "not valid YAML: .*5000 digits"),
+    ],
+)
+def test_a_file_made_to_take_forever_is_refused_at_once(content, message, tmp_path):
+    (tmp_path / "study.yaml").write_text(content)
+    before = time.monotonic()
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path / "study.yaml")
+    with pytest.raises(ConfigError):
+        from_dict({}, ["title=" + content.partition(": ")[2]])
+    assert time.monotonic() - before < 5
+
+
+def test_an_alias_or_a_merged_mapping_may_be_used_many_times(tmp_path):
+    lines = ["models: [demo]", "train: [gsm8k]", "arms:", "- base", "- &a {lora: {rank: 4}}", "- <<: *a"]
+    (tmp_path / "study.yaml").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="there is an arm 'lora-r4' already"):
+        load(tmp_path / "study.yaml")

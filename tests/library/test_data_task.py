@@ -136,6 +136,9 @@ def test_options_that_fit_neither_each_other_nor_the_data_are_errors(tmp_path):
         ({"pth": "my.jsonl"}, "no option 'pth'. Did you mean 'path'"),
         ({"path": path, "scorer": "cross_entropy"}, "the scorer 'cross_entropy' can't judge a perfect answer"),
         ({"path": path, "scorer": "choice"}, "the scorer 'choice' can't judge a perfect answer"),
+        ({"path": path, "prompt": "\ud800"}, "prompt: must be a plain text or number"),
+        ({"path": path, "text": (float("inf"),)}, "text: must be a plain text or number, or a list of them"),
+        ({"path": path, "scorer": ("a", "b")}, "scorer: must be the name of one scorer"),
         ({"path": path, "scorer": 3}, "scorer: must be the name of one scorer"),
         ({"path": path, "pattern": "(x)"}, "pattern: only the scorer regex has one"),
         ({"path": path, "scorer": "exact_match", "pattern": "(x)"}, "pattern: only the scorer regex has one"),
@@ -145,6 +148,8 @@ def test_options_that_fit_neither_each_other_nor_the_data_are_errors(tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             prepare(ref(**options)), train_samples(ref(**options))
+    with pytest.raises(DataError, match="scorer: must be"):
+        resolve(ref("cloze", path=path, scorer=("a", "b")))
     with pytest.raises(DataError, match="no such file of data"):
         resolve(ref("cloze", path=str(tmp_path / "nowhere.jsonl")))
     with pytest.raises(DataError, match="no 'validation' split"):

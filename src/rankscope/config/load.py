@@ -23,6 +23,7 @@ from rankscope.config.study import StudyConfig
 from rankscope.errors import ConfigError
 
 _LONGEST = 1_000_000  # characters of a study file
+_DEEPEST = 50  # levels of a study file
 _MOST_PARTS = 20_000  # values in it, aliases written out
 
 
@@ -105,6 +106,18 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in rules if not tag.endswith(":timestamp")]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """PyYAML's, but deep nesting is an error at once: it takes quadratic time, and then the stack ends."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem=f"nested more than {_DEEPEST} levels deep", problem_mark=mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 _Loader.add_implicit_resolver(
@@ -163,6 +176,8 @@ def _refuse_bombs(root: yaml.Node, place: str) -> None:
 
     def size(node: yaml.Node) -> int:
         if isinstance(node, yaml.ScalarNode):
+            if any("\ud800" <= character <= "\udfff" for character in node.value):
+                raise ConfigError("half of a surrogate pair, which is no text", where=f"{place}:{_line(node)}")
             return 1
         if id(node) in open_nodes:
             raise ConfigError("this part contains itself, by an alias", where=f"{place}:{_line(node)}")
@@ -196,6 +211,19 @@ def _refuse_repeated_keys(node: yaml.Node, place: str, seen: set[int]) -> None:
                 raise ConfigError(what, where=f"{place}:{_line(key)}")
             lines[key.value] = _line(key)
         _refuse_repeated_keys(child, place, seen)
+
+
+def _value(text: str, place: str) -> Any:
+    """A value alone, under the rules of a whole file. Raises YAMLError, ValueError or ConfigError."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_bombs(node, place)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 # ---- places
@@ -248,8 +276,8 @@ def _override(document: dict[str, Any], text: str) -> tuple[Loc, str]:
     if not equals or not key.strip():
         raise ConfigError("an override is key=value", where=where, hint="For example: --set training.epochs=2")
     try:
-        parsed = yaml.load(value, Loader=_Loader)  # _Loader is SafeLoader's child
-    except (yaml.YAMLError, ValueError):
+        parsed = _value(value, where)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError("the value is not valid YAML", got=value, where=where) from None
     loc = tuple(int(p) if p.isdecimal() else p for p in re.sub(r"\[(\d+)\]", r".\1", key.strip()).split("."))
     target: Any = document

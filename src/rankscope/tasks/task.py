@@ -267,6 +267,14 @@ def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
             hint = f"It takes: {', '.join(known)}" if known else "It takes no options"
             raise DataError(f"{task.name} has no option {name!r}{plugins.did_you_mean(name, known)}", hint=hint)
     options = dict(ref.options)
+    for name, value in options.items():
+        try:
+            content_key(value)
+        except (ValueError, TypeError) as error:  # such as half a surrogate pair, or an infinite number
+            raise DataError(f"{name}: must be a plain text or number, or a list of them") from error
+    if not isinstance(options.get("scorer", ""), str | None):
+        raise DataError("scorer: must be the name of one scorer", got=options["scorer"],
+                        hint="See: rankscope list scorers")  # fmt: skip
     tokens = options.get("max_new_tokens", 1)
     if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
         raise DataError(f"{task.name}: max_new_tokens must be a whole number from 1", got=tokens)
@@ -278,8 +286,6 @@ def _scorer(task: Task, ref: TaskRef, options: Mapping[str, Any], samples: Seque
     name = options.get("scorer")
     if name is None:
         return judging.pick(task.scorers.get(ref.form, SCORERS[ref.form]), options)
-    if not isinstance(name, str):
-        raise DataError("scorer: must be the name of one scorer", got=name, hint="See: rankscope list scorers")
     if KINDS[ref.form] != "generate":
         raise DataError(f"scorer: judges generated answers, and the form {ref.form!r} generates none", got=name,
                         hint="Leave it out, or set form: generate")  # fmt: skip
