@@ -24,7 +24,7 @@ def folder(tmp_path) -> Path:
     shutil.copytree(MODEL, tmp_path / "chatty")
     config = json.loads((tmp_path / "chatty" / "tokenizer_config.json").read_text())
     (tmp_path / "chatty" / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": TEMPLATE}))
-    words = sorted(json.loads((MODEL / "tokenizer.json").read_text())["model"]["vocab"])[50:130]
+    words = sorted(json.loads((MODEL / "tokenizer.json").read_text())["model"]["vocab"])[50:100]
     rows = [
         {"messages": [{"role": "user", "content": f"{word} ?"}, {"role": "assistant", "content": words[0]},
                       {"role": "user", "content": f"{word} . ?"}, {"role": "assistant", "content": words[1]}]}
@@ -40,7 +40,7 @@ def study(folder: Path, **options) -> Study:
         "models": [str(folder / "chatty")],
         "train": [entry],
         "arms": ["base", {"lora": {"rank": 4, "lr": 0.01}}],
-        "training": {"max_steps": 12, "batch_tokens": 512, "seeds": [0]},
+        "training": {"max_steps": 6, "batch_tokens": 512, "seeds": [0]},
         "evaluate": {"cross_domain": "none"},
     }
     return Study.load(document)
@@ -49,8 +49,9 @@ def study(folder: Path, **options) -> Study:
 def test_a_study_on_conversations_lowers_the_nats_of_their_last_answers_and_a_new_scorer_trains_nothing(folder):
     store = folder / "runs"
     result = study(folder).run(store)
-    values = {row["arm"]: row for row in result.table()}
-    assert values["lora-r4"]["gain"]
+    assert (
+        result.contrast("lora-r4", "base", task="talks").estimate.value > 0.5
+    )  # nats, the sign turned: more is better
     before = sorted(p.name for p in (store / "blobs").rglob("*"))
     plan = study(folder, scorer="exact_match", max_new_tokens=4).plan(store)
     assert plan.num_done == len(plan.runs)

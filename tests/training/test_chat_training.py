@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from rankscope.data.batching import Example, join_chat
+from rankscope.errors import DataError
 from rankscope.evaluation.suite import evaluate
 from rankscope.models.base import Base
 from rankscope.records import ModelRef, Recipe, TaskRef
@@ -149,3 +150,11 @@ def test_a_chat_is_scored_on_its_last_answer_after_the_templates_prompt(chatty):
         with torch.no_grad():
             ids.append(int(chatty.model(torch.tensor([ids])).logits[0, -1].argmax()))
     assert seen[1].text == chatty.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
+
+
+def test_more_new_tokens_than_the_model_takes_is_an_error(chatty):
+    task = Prepared(
+        TaskRef("t"), "generate", (chat_sample(TURNS),), "accuracy", 0.0, lambda s, r: scored(s, 1.0), (), 512, ""
+    )
+    with pytest.raises(DataError, match="t: max_new_tokens leaves no room.*This model takes 512 tokens"):
+        evaluate(chatty, task, "r", "t")

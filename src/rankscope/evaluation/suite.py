@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from rankscope.data.batching import fit_prompt
-from rankscope.errors import RunFailed
+from rankscope.errors import DataError, RunFailed
 from rankscope.evaluation.engine import Request, Tick, generate, loglikelihoods
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.records import EvalResult, Ledger
@@ -61,6 +61,9 @@ def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Respon
 
 def _generated(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int, int]:
     room = base.max_length - task.max_new_tokens
+    if room < 1:
+        raise DataError(f"{task.ref.name}: max_new_tokens leaves no room for the question", got=task.max_new_tokens,
+                        hint=f"This model takes {base.max_length} tokens in all")  # fmt: skip
     is_chat = bool(task.samples and task.samples[0].turns)
     whole = [base.encode_answer(s.turns)[0] if s.turns else base.encode(s.prompt) for s in task.samples]
     prompts = [fit_prompt(p, room, base.bos) for p in whole]
