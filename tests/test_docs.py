@@ -78,7 +78,7 @@ def test_the_tasks_of_the_own_data_page_are_valid_and_their_options_known(block,
         "completion",
     )
     rows = [{c: f"the answer is {i}" for c in columns} | {"key": i % 4} for i in range(40)]
-    document = yaml.safe_load(block) | {"models": ["demo"], "arms": ["base"]}
+    document = yaml.safe_load(block) | {"models": ["demo"], "arms": [{"lora": {"rank": 4}}]}
     for file in ("questions.csv", "faq.csv", "exam.csv", "pairs.jsonl", "faq.jsonl", "sums.jsonl"):
         _write(tmp_path / file, rows)
     for name in ("train", "test"):
