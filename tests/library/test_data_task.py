@@ -142,7 +142,7 @@ def test_options_that_fit_neither_each_other_nor_the_data_are_errors(tmp_path):
         ({"path": path, "scorer": 3}, "scorer: must be the name of one scorer"),
         ({"path": path, "pattern": "(x)"}, "pattern: only the scorer regex has one"),
         ({"path": path, "scorer": "exact_match", "pattern": "(x)"}, "pattern: only the scorer regex has one"),
-        ({"path": path, "form": "completion", "scorer": "exact_match"}, "the form 'completion' generates none"),
+        ({"path": path, "form": "completion", "scorer": "exact_match"}, "this form generates none"),
         ({"path": path, "max_new_tokens": "9"}, "max_new_tokens must be a whole number"),
         ({"path": write(tmp_path / "one.jsonl", ANSWERS[:1])}, "too few rows to split"),
     ):

@@ -21,6 +21,17 @@ from rankscope.tasks.samples import Sample
 from rankscope.tasks.scoring import Configurable, Response, Scorer, scored
 
 
+def choose(usual: str, options: Mapping[str, Any], samples: Sequence[Sample], is_generated: bool) -> Scorer:
+    """The scorer that the options name, or else the usual one of the form. Raises as ``pick``."""
+    name = options.get("scorer")
+    if name is None:
+        return pick(usual, options)
+    if not is_generated:
+        raise DataError("scorer: judges generated answers, and this form generates none", got=name,
+                        hint="Leave it out, or set form: generate")  # fmt: skip
+    return pick(name, options, samples)
+
+
 def pick(name: str, options: Mapping[str, Any], tried: Sequence[Sample] = ()) -> Scorer:
     """The scorer called ``name`` with its settings from ``options``, tried on perfect generated answers to ``tried``.
 

@@ -215,7 +215,7 @@ def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
         samples=samples,
         metric="cross_entropy" if kind in NATS else task.metric,
         chance=chance_of(samples, kind),
-        scorer=_scorer(task, ref, options, samples),
+        scorer=judging.choose(task.scorers.get(ref.form, SCORERS[ref.form]), options, samples, kind == "generate"),
         stop=task.stop,
         max_new_tokens=options.get("max_new_tokens", task.max_new_tokens),
         origin=rows.origin,
@@ -279,17 +279,6 @@ def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
     if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
         raise DataError(f"{task.name}: max_new_tokens must be a whole number from 1", got=tokens)
     return options
-
-
-def _scorer(task: Task, ref: TaskRef, options: Mapping[str, Any], samples: Sequence[Sample]) -> Scorer:
-    """The scorer that the options name, or else the usual one of the form."""
-    name = options.get("scorer")
-    if name is None:
-        return judging.pick(task.scorers.get(ref.form, SCORERS[ref.form]), options)
-    if KINDS[ref.form] != "generate":
-        raise DataError(f"scorer: judges generated answers, and the form {ref.form!r} generates none", got=name,
-                        hint="Leave it out, or set form: generate")  # fmt: skip
-    return judging.pick(name, options, samples)
 
 
 def _form(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder) -> str:
