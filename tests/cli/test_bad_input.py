@@ -343,7 +343,9 @@ IN_STUDY = (
     ),
     Row(
         "a scorer file that can't be loaded",
-        re.compile(r"mine\.py: this file can't be loaded: NameError: .+"),
+        re.compile(
+            r"study\.yaml:2: train\[0\]: the scorer '.*mine\.py@judge' can't be loaded: .+ raises NameError: .+"
+        ),
         change=data("train: a.jsonl, test: a.jsonl, scorer: mine.py@judge"),
         prepare=lambda folder: (
             (folder / "a.jsonl").write_text(PAIR + PAIR.replace("a?", "b?")),

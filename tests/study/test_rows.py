@@ -40,7 +40,7 @@ def planted(tmp_path):
     return {
         "name": "planted",
         "models": [{"id": "demo", "dtype": "float32"}],
-        "train": [{"task": "jsonl", "name": "mine", "max_new_tokens": 2, **files}],
+        "train": [{"task": "data", "name": "mine", "max_new_tokens": 2, **files}],
         "arms": ["base", {"lora": {"rank": 1, "lr": 1e-3}}],
         "training": {"max_steps": 1, "batch_tokens": 256, "seeds": [0]},
         "evaluate": {"retention": [{"task": "demo_facts", "limit": 4}]},

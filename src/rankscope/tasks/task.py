@@ -144,6 +144,8 @@ def resolve(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
     if split == "train":
         _check_trainable(task, ref)
     options = _options(task, ref)
+    if options.get("scorer"):
+        judging.pick(options["scorer"], options)
     form, key = _form(task, ref, options, data_dir), _data_key(task, ref, options, data_dir, split)
     return replace(ref, form=form, data_key=key)
 
