@@ -57,6 +57,16 @@ THINKING = (
     "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# Like Phi-3's and gpt-oss's: the last answer is closed by another token.
+ENDING = CHATML.replace(
+    "<|im_end|>\n{% endfor %}",
+    "{% if m.role == 'assistant' and loop.last %}{{ eos_token }}{% else %}<|im_end|>\n{% endif %}{% endfor %}",
+)
+# Earlier answers are cut, or closed by nothing that could be told from the next header.
+FORGETTING = THINKING.replace(
+    "{{ m.content }}", "{% if loop.last or m.role == 'user' %}{{ m.content }}{% else %}...{% endif %}"
+)
+UNCLOSED = ENDING.replace("<|im_end|>\n{% endif %}", "{% if m.role == 'user' %}<|im_end|>{% endif %}\n{% endif %}")
 # Like Mistral's later ones: the system text moves to the last user turn.
 MOVING = (
     "{% for m in messages %}{% if m.role == 'user' %}[INST] "
@@ -120,6 +130,18 @@ EXPECTED = {
         TWO[:2],
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«<think>\n\n</think>\n\nHello<|im_end|>»\n",
     ),
+    "thinking, two answers": (
+        THINKING,
+        TWO,
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Hello<|im_end|>»\n<|im_start|>user\n2+2?<|im_end|>\n"
+        "<|im_start|>assistant\n«<think>\n\n</think>\n\nIt is\n4.<|im_end|>»\n",
+    ),
+    "another end for the last answer": (
+        ENDING,
+        TWO,
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n«Hello<|im_end|>»\n<|im_start|>user\n2+2?<|im_end|>\n"
+        "<|im_start|>assistant\n«It is\n4.<eos>»",
+    ),
     "two user turns in a row and a trailing space": (
         CHATML,
         (("user", "a"), ("user", "b"), ("assistant", "c ")),
@@ -170,7 +192,8 @@ def test_marks_and_the_prefix_rule_agree_where_both_apply(tokenizer):
 @pytest.mark.parametrize(
     ("template", "turns", "message"),
     [
-        (THINKING, TWO, "doesn't show which tokens are the assistant's: it writes an earlier turn in another way"),
+        (FORGETTING, TWO, "doesn't show which tokens are the assistant's: it writes an earlier turn in another way"),
+        (UNCLOSED, TWO, "doesn't show which .*: it writes an earlier turn in another way, and nothing closes it"),
         (MOVING, (SYSTEM, *TWO), "doesn't show .* it writes an earlier turn in another way"),
         (CHATML.replace("assistant\n", "bot\n"), TWO, "the text before an answer isn't how the text with the answer"),
         (GEMMA, (SYSTEM, *TWO), r"refuses this conversation: System role not supported \(got 'system, user, assistant"),

@@ -122,3 +122,11 @@ def test_rows_of_the_hub_are_counted_when_a_run_reads_them_and_else_called_not_m
         assert asked == ["allenai/ai2_arc test"]
         assert rows.known(Study.load(planted), store).overlaps["mine", "arc_easy"] == Overlap(9, 0, 0, 0, 13)
         assert len(asked) == 1
+
+
+def test_rows_that_the_task_left_out_as_blank_are_counted(planted, tmp_path):
+    path = tmp_path / "train.jsonl"
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "  ", "completion": "x"}\n{"prompt": "Who?", "completion": ""}\n')
+    told = Study.load(planted).plan().notes
+    assert "mine: of 22 training rows 2 empty, 1 repeated, 2 with a prompt that also has another answer" in told

@@ -38,13 +38,15 @@ _SPREADSHEET = "A cell with a comma, a quote or a line break stands in double qu
 class Rows:
     """The rows of one split. ``key`` changes when they do; ``origin`` is for people.
 
-    ``places`` says where each row stands ('test.jsonl:12') if the rows came from a file.
+    ``places`` says where each row stands ('test.jsonl:12') if the rows came from a file; ``blank`` counts those that
+    were left out because nothing stands in them.
     """
 
     rows: tuple[dict[str, Any], ...]
     key: str
     origin: str
     places: tuple[str, ...] = ()
+    blank: int = 0
 
     def place(self, index: int) -> str:
         """Where row ``index`` (from 0) stands, for an error message."""

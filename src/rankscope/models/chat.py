@@ -4,7 +4,8 @@ The mask says, token by token, what an assistant must learn to write: the text o
 them; never the header that names the role, which is given when the model is asked. Where a template marks this itself
 (``{% generation %}``, see transformers' "Writing a chat template"), its marks are taken. Elsewhere the text of a
 conversation up to an answer, with the generation prompt, must be how the text of the whole begins; what follows it is
-the answer. A template that breaks this rule (it rewrites earlier turns) is refused, since any mask would be a guess.
+the answer. A template may dress its last answer in another way than earlier ones (Qwen 3, Phi 3, gpt-oss); one that
+rewrites earlier turns beyond that is refused, since any mask would be a guess.
 
 A template that prints today's date gets one fixed date, or the same data would give other weights tomorrow.
 Knows nothing about models, data files or training.
@@ -92,10 +93,30 @@ def _spans(tokenizer: Any, turns: Turns, whole: str) -> list[tuple[int, int]]:
         after = whole if index == len(turns) - 1 else _text(tokenizer, turns[: index + 1])
         if not after.startswith(before):
             raise _broken("the text before an answer isn't how the text with the answer begins")
-        if not whole.startswith(after):
-            raise _broken("it writes an earlier turn in another way once more turns follow")
-        found.append((len(before), len(after)))
+        end = len(after) if whole.startswith(after) else _redressed(tokenizer, turns[index][1], before, after, whole)
+        found.append((len(before), end))
     return found
+
+
+def _redressed(tokenizer: Any, content: str, before: str, after: str, whole: str) -> int:
+    """Where an earlier answer ends in the whole, if the template only dresses the last answer in another way.
+
+    Qwen 3 puts a thinking block in front of the last answer alone, Phi 3 and gpt-oss close it with another token. What
+    stands in front of the answer must then be what stands there in the last one, or nothing but white space, and a
+    closing token must follow. All else is refused.
+    """
+    start, content = len(before), content.strip()
+    dress = after[start:].partition(content)[0]
+    lead, is_there, rest = whole[start:].partition(content)
+    if not (whole.startswith(before) and is_there and (lead == dress or not lead.strip())):
+        raise _broken("it writes an earlier turn in another way once more turns follow")
+    rest = rest.lstrip()
+    header = _text(tokenizer, _PROBE[:1]).partition(_PROBE[0][1])[0]  # what opens the next turn closes nothing
+    closing = [text for text in map(tokenizer.decode, _closing(tokenizer))
+               if text and text not in header and rest.startswith(text)]  # fmt: skip
+    if not closing:
+        raise _broken("it writes an earlier turn in another way, and nothing closes it")
+    return len(whole) - len(rest) + max(map(len, closing))
 
 
 def _mask(ids: Sequence[int], offsets: Sequence[tuple[int, int]], text: str, spans: Sequence[tuple[int, int]],

@@ -111,7 +111,9 @@ def _count(study: Any, train: _Train, have: dict[str, Any], may_ask: bool) -> di
     if isinstance(texts, str):
         made: dict[str, Any] = dict.fromkeys([_ROWS, *tests], texts)
     else:
-        prints, made = fingerprint(texts), {_ROWS: count_rows(texts)}
+        counts, blank = count_rows(texts), _blank(study, train.ref)
+        counts = replace(counts, rows=counts.rows + blank, empty=counts.empty + blank)
+        prints, made = fingerprint(texts), {_ROWS: counts}
         for key, test in tests.items():
             others = _texts(study, test, None, may_ask)
             made[key] = others if isinstance(others, str) else compare(prints, fingerprint(others))
@@ -129,6 +131,12 @@ def _texts(study: Any, ref: TaskRef, split: str | None, may_ask: bool) -> list[t
             raise
         return str(error)
     return [(sample.prompt, sample.target) for sample in samples]
+
+
+def _blank(study: Any, ref: TaskRef) -> int:
+    """Rows that the task itself left out because nothing stands in them; of the whole file where it is split."""
+    task = tasks.get_task(ref.task)
+    return task.read(dict(ref.options), "train", study.data_dir).blank
 
 
 def _share(count: int, of: int) -> str:

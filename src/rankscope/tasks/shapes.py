@@ -90,7 +90,7 @@ def shaped(found: Rows, options: Mapping[str, Any]) -> Rows:
     if not rows:
         raise DataError("every row is blank: no prompt, answer or text in it", got=len(found.rows), where=found.origin)
     origin = f"{found.origin}, {blank} blank rows left out" if blank else found.origin
-    return replace(found, rows=tuple(rows), places=tuple(places), origin=origin)
+    return replace(found, rows=tuple(rows), places=tuple(places), origin=origin, blank=blank)
 
 
 def detect(columns: Sequence[str], options: Mapping[str, Any], where: str | None = None) -> dict[str, Any]:
