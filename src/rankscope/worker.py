@@ -92,6 +92,7 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
         trained.trainees = [recruit(mine, bank, key, spec, data) for key, spec in runs]
         if bank is not None and hasattr(base.model.config, "num_experts_per_tok"):
             trained.notes.append("a mixture of experts: LoRA adapts attention and shared layers, not the experts")
+        trained.notes += data.notes
         if data.dropped:
             trained.notes.append(f"{data.dropped} training rows had no token left to learn and were dropped")
         if data.cut:

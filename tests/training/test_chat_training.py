@@ -158,3 +158,13 @@ def test_more_new_tokens_than_the_model_takes_is_an_error(chatty):
     )
     with pytest.raises(DataError, match="t: max_new_tokens leaves no room.*This model takes 512 tokens"):
         evaluate(chatty, task, "r", "t")
+
+
+def test_a_template_that_never_closes_an_answer_is_said_so(chatty):
+    rows = tuple(chat_sample((("user", f"Hi {i}"), ("assistant", "Hello"))) for i in range(4))
+    assert encode_train_set(chatty, rows, RECIPE).notes == ()
+    endless = copy.copy(chatty)
+    endless.tokenizer = copy.deepcopy(chatty.tokenizer)
+    endless.tokenizer.chat_template = TEMPLATE.replace("+ eos_token ", "")
+    (note,) = encode_train_set(endless, rows, RECIPE).notes
+    assert "nothing teaches the model to stop" in note

@@ -15,11 +15,14 @@ from torch import Tensor
 
 from rankscope.data.batching import Example, join, join_chat, split_validation, training_batches
 from rankscope.errors import DataError
+from rankscope.models import chat
 from rankscope.models.base import Base
 from rankscope.models.lora import AdapterBank
 from rankscope.records import CurvePoint, Recipe, RunSpec
 from rankscope.tasks.samples import Sample
 from rankscope.training.optim import optimiser
+
+_ENDLESS = "the chat template writes no token that closes an answer: nothing teaches the model to stop"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class TrainSet:
     validation: tuple[Example, ...]
     dropped: int = 0
     cut: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -81,7 +85,8 @@ def encode_train_set(base: Base, samples: tuple, recipe: Recipe) -> TrainSet:
     if not training_batches(lengths, recipe.batch_tokens, 0, recipe.epochs, recipe.max_steps, recipe.accumulate):
         raise DataError("not even one step of training", got=recipe.epochs, where="training.epochs",
                         hint="Raise it, or set training.max_steps")  # fmt: skip
-    return TrainSet(tuple(examples[i] for i in train), tuple(examples[i] for i in validation), dropped, cut)
+    notes = (_ENDLESS,) if any(sample.turns for sample in samples) and not chat.ends(base.tokenizer) else ()
+    return TrainSet(tuple(examples[i] for i in train), tuple(examples[i] for i in validation), dropped, cut, notes)
 
 
 def _encoded(base: Base, sample: Sample, limit: int) -> tuple[Example | None, bool]:
