@@ -1,7 +1,8 @@
 """Plug-ins by name, on demand. In: a kind and a name. Out: the object a plug-in file declares as ``PLUGIN``.
 
 Three places are looked in: the shelf (``rankscope.library.<kind>.<name>``), packages that declare an entry point in
-group ``rankscope.plugins`` named ``<kind>.<name>``, and ``path/to/file.py@name`` (an attribute of that file). The
+group ``rankscope.plugins`` named ``<kind>.<name>``, and ``path/to/file.py@name`` (an attribute of that file). A task
+``bridge:rest`` is asked from the plug-in ``bridge`` of the kind ``bridges``: a function from the rest to the task. The
 shelf's files import no torch, so listing them is cheap. A package or file that can't be imported is the user's to mend:
 its error, whatever it is, becomes a PluginError that names it. Knows nothing about what a plug-in does.
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 from rankscope.errors import PluginError
 
-KINDS = ("tasks", "scorers", "diagnostics", "mitigations")
+KINDS = ("tasks", "scorers", "diagnostics", "mitigations", "bridges")
 GROUP = "rankscope.plugins"
 RENAMED = {"jsonl": "data"}
 """Plug-ins that had another name once."""
@@ -67,6 +68,8 @@ def get(kind: str, name: str) -> Any:
 
     Also if its package or file can't be imported, lacks what is named, or shares the name with another package.
     """
+    if kind == "tasks" and (parts := bridge_parts(name)):
+        return get("bridges", parts[0])(parts[1])
     if "@" in name:
         return _from_file(kind, name)
     if name in _shelf(kind):
@@ -80,7 +83,12 @@ def get(kind: str, name: str) -> Any:
 
 
 def origin(kind: str, name: str) -> Origin:
-    """Where a plug-in comes from, for listings and keys. Loads it unless it is on the shelf; raises as ``get``."""
+    """Where a plug-in comes from, for listings and keys. Loads it unless it is on the shelf; raises as ``get``.
+
+    A task of a bridge comes from where the bridge does.
+    """
+    if kind == "tasks" and (parts := bridge_parts(name)):
+        return origin("bridges", parts[0])
     if "@" in name:
         return Origin("", file=Path(name.rpartition("@")[0]))
     if name in _shelf(kind):
@@ -102,6 +110,12 @@ def listing(kind: str) -> list[Listed]:
             packages = " and ".join(sorted(map(_package, _entry_points(kind).get(name, []))))
             found.append(Listed(name, Origin(packages or "rankscope"), problem=str(error)))
     return found
+
+
+def bridge_parts(name: str) -> tuple[str, str] | None:
+    """Bridge and rest of a task's name ``bridge:rest``; None if it is no such name (``C:\\my.py@task`` isn't)."""
+    bridge, colon, rest = name.partition(":")
+    return (bridge, rest) if colon and len(bridge) > 1 and bridge.isidentifier() else None
 
 
 def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankscope.errors import ModelError
-from rankscope.evaluation.engine import Request, generate, loglikelihoods
+from rankscope.evaluation.engine import Request, generate, loglikelihoods, weigh
 from reference import plain
 
 
@@ -34,6 +34,46 @@ def test_choices_do_not_see_each_other(base):
     together = loglikelihoods(base, [Request(prompt, (one, two))])[0]
     swapped = loglikelihoods(base, [Request(prompt, (two, one))])[0]
     assert together == pytest.approx(swapped[::-1], abs=1e-4)
+
+
+def test_a_continuation_is_greedy_if_the_model_would_write_it(base, monkeypatch):
+    prompt = base.encode("Question: sort b a c\nAnswer:")
+    said = tuple(plain.greedy(base.model, prompt, 4, None))
+    other = (*said[:2], said[2] + 1, said[3])
+    requests = [Request(prompt, (said, other, said[:2])), Request(prompt, (said,)), Request(prompt, (other,))]
+    for most in (481 * 3, 32_000_000):  # logits a slice at a time, and at once
+        monkeypatch.setattr("rankscope.models.base._LOGITS", most)
+        found = weigh(base, requests, greedy=True)
+        assert [[is_greedy for _, is_greedy in weights] for weights in found] == [[True, False, True], [True], [False]]
+        values = [[value for value, _ in weights] for weights in found]
+        for here, there in zip(values, loglikelihoods(base, requests), strict=True):
+            assert here == pytest.approx(there, abs=1e-5)
+
+
+def test_a_text_may_fill_the_model_s_length_and_one_token_more(base):
+    import transformers as tf
+
+    from rankscope.models.base import Base
+    from rankscope.records import ModelRef
+
+    torch.manual_seed(0)
+    model = tf.GPT2LMHeadModel(tf.GPT2Config(n_positions=16, n_embd=16, n_layer=1, n_head=2, vocab_size=481)).eval()
+    other = Base(ModelRef("gpt2"), model, base.tokenizer, torch.device("cpu"), torch.float32)
+    other.can_share = True
+    tokens = tuple(range(5, 22))
+    assert len(tokens) == 17  # the last one is read nowhere, so the model never sees it
+    ((found,),) = loglikelihoods(other, [Request(tokens[:1], (tokens[1:],))])
+    with torch.no_grad():
+        logp = model(torch.tensor([tokens[:-1]])).logits[0].log_softmax(-1)
+    assert found == pytest.approx(float(sum(logp[i, t] for i, t in enumerate(tokens[1:]))), abs=1e-4)
+
+
+def test_generation_ends_at_every_token_that_the_models_own_settings_call_an_end(base, monkeypatch):
+    prompt = base.encode("Question: sort b a c\nAnswer:")
+    (whole,) = generate(base, [prompt], 6)
+    (first,) = plain.greedy(base.model, prompt, 1, None)
+    monkeypatch.setattr(base.model.generation_config, "eos_token_id", [base.eos, first])
+    assert whole and generate(base, [prompt], 6) == [""]
 
 
 def test_an_empty_list_is_fine(base):

@@ -305,7 +305,7 @@ def score(
 @app.command("list", epilog="\b\nExample: rankscope list tasks")
 def list_plugins(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="tasks, scorers, diagnostics or mitigations.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="tasks, scorers, diagnostics, mitigations or bridges.")],
     as_json: JsonOpt = False,
 ) -> None:
     """Show the plug-ins of a kind: what a study may name."""

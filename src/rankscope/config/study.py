@@ -41,6 +41,7 @@ from rankscope.config.arms import (
     unique,
     word_or_list,
 )
+from rankscope.config.places import bridged_task, label_of
 from rankscope.records import GIVEN, Arm, ModelRef, Recipe, Role, TaskRef
 
 DEMO = "demo"
@@ -115,6 +116,8 @@ class TaskEntry(Section):
     @field_validator("task")
     @classmethod
     def _exists(cls, value: str, info: ValidationInfo) -> str:
+        if parts := plugins.bridge_parts(value):
+            return bridged_task(*parts, (info.context or {}).get("folder", ""))
         file, at, attribute = value.rpartition("@")
         if at:
             if not os.path.isfile(path := _near(file, info)):
@@ -148,10 +151,13 @@ class TaskEntry(Section):
         return path if os.path.isfile(path := _near(value, info)) else None
 
     def record(self) -> TaskRef:
-        """The reference, options sorted by name and lists as tuples. A task from a file is called by its attribute."""
+        """The reference, options sorted by name and lists as tuples.
+
+        A task from a file is called by its attribute, a bridge's from a file by the file's name.
+        """
         pairs = sorted((self.model_extra or {}).items())
         options = tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in pairs)
-        label = self.name or (self.task.rpartition("@")[2] if "@" in self.task else "")
+        label = self.name or label_of(self.task)
         return TaskRef(self.task, form=self.form, shots=self.shots, limit=self.limit, options=options, label=label)
 
 

@@ -20,6 +20,7 @@ from rankscope.errors import ModelError
 from rankscope.models.base import Base
 
 Tick = Callable[[int], None]
+Weight = tuple[float, bool]
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,24 @@ class Request:
         return sum(map(len, self.prompts or (self.prompt,))) + sum(map(len, self.continuations))
 
 
-@torch.inference_mode()
 def loglikelihoods(
     base: Base, requests: Sequence[Request], batch_tokens: int = 4096, tick: Tick | None = None
 ) -> list[list[float]]:
-    """Summed log-likelihood in nats of every continuation.
+    """Summed log-likelihood in nats of every continuation. Raises ModelError as ``sharing``."""
+    return [[value for value, _ in weights] for weights in weigh(base, requests, batch_tokens, tick)]
 
-    Batching depends on the requests alone, so all arms share it. Where a model can't share a prompt between choices
-    (see ``sharing``), each choice gets a row of its own.
+
+@torch.inference_mode()
+def weigh(
+    base: Base, requests: Sequence[Request], batch_tokens: int = 4096, tick: Tick | None = None, greedy: bool = False
+) -> list[list[Weight]]:
+    """Weight of every continuation: its summed log-likelihood in nats, and whether greedy generation would write it.
+
+    The second is False unless ``greedy`` is asked. Batching depends on the requests alone, so all arms share it. Where
+    a model can't share a prompt between choices (see ``sharing``), each choice gets a row of its own.
     """
     can_share = sharing(base)
-    out: list[list[float]] = [[0.0] * len(r.continuations) for r in requests]
+    out: list[list[Weight]] = [[(0.0, False)] * len(r.continuations) for r in requests]
     shared, single = [], []
     for i, request in enumerate(requests):
         num = len(request.continuations)
@@ -59,7 +67,7 @@ def loglikelihoods(
         lengths = [r.length for _, _, r in jobs]
         order = sorted(range(len(jobs)), key=lambda j: (lengths[j], j))
         for batch in budgeted(order, lengths, batch_tokens):
-            for j, sums in zip(batch, score(base, [jobs[j][2] for j in batch]), strict=True):
+            for j, sums in zip(batch, score(base, [jobs[j][2] for j in batch], greedy), strict=True):
                 i, first, _ = jobs[j]
                 out[i][first : first + len(sums)] = sums
             if tick:
@@ -80,13 +88,13 @@ def sharing(base: Base) -> bool:
         prompt, choices = tuple(range(3, 11)), (tuple(range(9, 14)), tuple(range(last - 6, last)), (4, 5))
         request = Request(prompt, choices)
         expected = [_by_the_model(base, prompt, c) for c in choices]
-        single = [_single(base, [Request(prompt, (c,))])[0][0] for c in choices]
+        single = [_single(base, [Request(prompt, (c,))])[0][0][0] for c in choices]
         near = 1e-3 if base.dtype == torch.float32 and not base.autocast else 0.15
         if not _close(single, expected, near):
             raise ModelError("this architecture turns hidden states into logits in a way that isn't known here",
                              got=type(base.model).__name__, hint="Please report it with the model's name")  # fmt: skip
         try:
-            base.can_share = _close(_shared(base, [request])[0], expected, near)
+            base.can_share = _close([value for value, _ in _shared(base, [request])[0]], expected, near)
         except (ValueError, RuntimeError, TypeError):  # attention by distance (ALiBi) or by state takes no such mask
             base.can_share = False
     return base.can_share
@@ -103,7 +111,7 @@ def _close(found: Sequence[float], expected: Sequence[float], near: float) -> bo
     return all(abs(a - b) <= near * max(1.0, abs(b)) for a, b in zip(found, expected, strict=True))
 
 
-def _single(base: Base, requests: list[Request]) -> list[list[float]]:
+def _single(base: Base, requests: list[Request], greedy: bool = False) -> list[list[Weight]]:
     """One continuation a row, padded on the right; the model's own attention, whatever its kind."""
     longest = max(r.length for r in requests)
     ids = torch.full((len(requests), longest), base.tokenizer.pad_token_id or 0)
@@ -116,11 +124,13 @@ def _single(base: Base, requests: list[Request]) -> list[list[float]]:
         targets += tokens
     lengths = torch.tensor([r.length for r in requests])
     mask = (torch.arange(longest) < lengths[:, None]).long()
+    # Nothing is read at the last position, and where the text fills the model's length there may be no such position.
+    ids, mask = ids[:, : max(1, longest - 1)], mask[:, : max(1, longest - 1)]
     hidden = base.hidden(ids.to(base.device), None if bool(mask.all()) else mask.to(base.device))
-    return [[x] for x in _sums(base, hidden, rows, before, targets, rows, len(requests))]
+    return [[x] for x in _sums(base, hidden, (rows, before, targets), rows, len(requests), greedy)]
 
 
-def _shared(base: Base, requests: list[Request]) -> list[list[float]]:
+def _shared(base: Base, requests: list[Request], greedy: bool = False) -> list[list[Weight]]:
     """All continuations of a request behind its prompt, in one row; a mask keeps them apart."""
     longest = max(r.length for r in requests)
     size = (len(requests), longest)
@@ -151,25 +161,33 @@ def _shared(base: Base, requests: list[Request]) -> list[list[float]]:
     allowed |= torch.eye(longest, dtype=torch.bool)  # padding sees itself, or its softmax would be empty
     mask = torch.zeros(allowed.shape, dtype=base.dtype).masked_fill(~allowed, torch.finfo(base.dtype).min)[:, None]
     hidden = base.hidden(ids.to(base.device), mask.to(base.device), positions.to(base.device))
-    iterator = iter(_sums(base, hidden, rows, before, targets, owner, num))
+    iterator = iter(_sums(base, hidden, (rows, before, targets), owner, num, greedy))
     return [[next(iterator) for _ in r.continuations] for r in requests]
 
 
-def _sums(base: Base, hidden: Tensor, rows, before, targets, owner, num: int) -> list[float]:
-    """Log-likelihoods of ``targets``, each read at one position before it, summed by owner."""
-    nll = base.token_nll(hidden[torch.tensor(rows), torch.tensor(before)], torch.tensor(targets, device=base.device))
-    return torch.zeros(num, device=base.device).index_add(0, torch.tensor(owner, device=base.device), -nll).tolist()
+def _sums(base: Base, hidden: Tensor, read: tuple[list[int], ...], owner: list[int], num: int,
+          greedy: bool) -> list[Weight]:  # fmt: skip
+    """Weights by owner. ``read``: rows, positions, and the token that stands one after each."""
+    rows, before, targets = (torch.tensor(column, dtype=torch.long, device=base.device) for column in read)
+    if greedy:
+        nll, is_top = base.token_scores(hidden[rows, before], targets)
+    else:
+        nll, is_top = base.token_nll(hidden[rows, before], targets), torch.zeros_like(targets, dtype=torch.bool)
+    owners = torch.tensor(owner, dtype=torch.long, device=base.device)
+    sums = torch.zeros(num, device=base.device).index_add(0, owners, -nll)
+    misses = torch.zeros(num, dtype=torch.long, device=base.device).index_add(0, owners, (~is_top).long())
+    return list(zip(sums.tolist(), (misses == 0).tolist(), strict=True))
 
 
 @torch.inference_mode()
 def generate(base: Base, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, stop: Sequence[str] = (),
              batch_tokens: int = 4096, tick: Tick | None = None,
              ends: Collection[int] | None = None) -> list[str]:  # fmt: skip
-    """Greedy continuations, cut at the first stop text or end token (``ends``; None: the end-of-text token).
+    """Greedy continuations, cut at the first stop text or end token (``ends``; None: those of the model).
 
     Batches are padded on the left.
     """
-    ends = {base.eos} if ends is None else ends
+    ends = base.ends if ends is None else ends
     out = [""] * len(prompts)
     lengths = [len(p) + max_new_tokens for p in prompts]
     for batch in budgeted(sorted(range(len(prompts)), key=lambda i: (lengths[i], i)), lengths, batch_tokens):

@@ -6,7 +6,7 @@ import time
 
 from rankscope.data.batching import fit_prompt
 from rankscope.errors import DataError, RunFailed
-from rankscope.evaluation.engine import Request, Tick, generate, loglikelihoods
+from rankscope.evaluation.engine import Request, Tick, generate, weigh
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.records import EvalResult, Ledger
 from rankscope.tasks.scoring import Response
@@ -54,8 +54,11 @@ def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Respon
         continuations = tuple(c[: most - len(p)] for p, (_, c) in zip(fitted, pairs, strict=True))
         requests.append(Request(fitted[0], continuations, tuple(fitted) if sample.prompts else ()))
         cut += task.kind != "text" and any(len(p) < len(whole) for p, (whole, _) in zip(fitted, pairs, strict=True))
-    found = loglikelihoods(base, requests, tick=tick)
-    responses = [Response(tuple(v), tuple(map(len, r.continuations))) for v, r in zip(found, requests, strict=True)]
+    responses = []
+    for request, weights in zip(requests, weigh(base, requests, tick=tick, greedy=task.asks_greedy), strict=True):
+        values, tops = zip(*weights, strict=True)
+        counts = tuple(map(len, request.continuations))
+        responses.append(Response(values, counts, greedy=tops if task.asks_greedy else ()))
     return responses, sum(r.length for r in requests), cut
 
 

@@ -20,7 +20,7 @@ from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -72,6 +72,12 @@ class Base:
     @property
     def eos(self) -> int | None:
         return self.tokenizer.eos_token_id
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a generated text: the tokenizer's end of text, and those the model's own settings name."""
+        named = getattr(getattr(self.model, "generation_config", None), "eos_token_id", None)
+        return frozenset({self.eos, *(named if isinstance(named, list) else [named])} - {None})
 
     @property
     def bos(self) -> int | None:
@@ -161,6 +167,18 @@ class Base:
 
     def _slice_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(self.logits(hidden), targets, reduction="none")
+
+    def token_scores(
+        self, hidden: Float[Tensor, "P D"], targets: Int[Tensor, " P"]
+    ) -> tuple[Float32[Tensor, " P"], Bool[Tensor, " P"]]:
+        """``token_nll`` without a gradient, and whether each target is the likeliest token at its position."""
+        size = max(1, _LOGITS // self.model.config.get_text_config().vocab_size)
+        nll, is_top = [], []
+        for h, t in zip(hidden.split(size), targets.split(size), strict=True):
+            logits = self.logits(h)
+            nll.append(F.cross_entropy(logits, t, reduction="none"))
+            is_top.append(logits.argmax(-1) == t)
+        return torch.cat(nll), torch.cat(is_top)
 
     def trainable_copy(self) -> Base:
         """A copy of its own with all weights trainable, for full fine-tuning; the base stays untouched.

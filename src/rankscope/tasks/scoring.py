@@ -20,12 +20,14 @@ class Response:
     """What a model gave for one sample.
 
     ``loglikelihoods``: one sum in nats for each choice, or one for the text; ``num_tokens``: how many tokens each sum
-    runs over; ``text``: what was generated, cut at the first stop text.
+    runs over; ``text``: what was generated, cut at the first stop text; ``greedy``: for each choice whether greedy
+    generation would write it, known only for a task that asks (``Prepared.asks_greedy``).
     """
 
     loglikelihoods: tuple[float, ...] = ()
     num_tokens: tuple[int, ...] = ()
     text: str = ""
+    greedy: tuple[bool, ...] = ()
 
 
 Scorer = Callable[[Sample, Response], Score]

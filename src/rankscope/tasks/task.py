@@ -8,12 +8,11 @@ trainer's matter, cutting texts at a number of tokens the engine's.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol, runtime_checkable
 
 from rankscope import plugins
 from rankscope.data import prompts
@@ -23,33 +22,23 @@ from rankscope.errors import DataError, PluginError
 from rankscope.provenance import content_key, file_key
 from rankscope.records import TaskRef
 from rankscope.tasks import judging
+from rankscope.tasks.forms import KINDS, NATS, SCORERS, Kind, Metric, chance_of
 from rankscope.tasks.origin import code_name
 from rankscope.tasks.samples import Sample
 from rankscope.tasks.scoring import Scorer
 
-Kind = Literal["choices", "generate", "completion", "text"]
 Folder = str | Path | None
-Metric = Literal["accuracy", "cross_entropy"]
-KINDS: Mapping[str, Kind] = {
-    "cloze": "choices",
-    "letters": "choices",
-    "mc1": "choices",
-    "mc2": "choices",
-    "generate": "generate",
-    "completion": "completion",
-    "text": "text",
-}
-NATS: tuple[Kind, ...] = ("completion", "text")
-"""Kinds scored in nats per token, whatever the metric of a task's other forms."""
-SCORERS: Mapping[str, str] = {
-    "cloze": "choice",
-    "letters": "choice_raw",
-    "mc1": "choice_raw",
-    "mc2": "true_mass",
-    "generate": "exact_match",
-    "completion": "cross_entropy",
-    "text": "cross_entropy",
-}
+
+
+@runtime_checkable
+class Foreign(Protocol):
+    """How a bridge builds a task for evaluation. Both raise InputError for what can't be had."""
+
+    def key(self, ref: TaskRef) -> str:
+        """Hash of the data and of all else that the library adds to the score."""
+
+    def prepare(self, ref: TaskRef) -> Prepared:
+        """The samples with their scorer. ``ref`` is resolved."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,8 @@ class Task:
     study may name the scorer of generated answers. ``rows(options, split, data_dir)`` replaces the plain reading of
     ``source``, ``source_of(options)`` says which it is; ``pick_form(options, rows)`` finds the default form.
     ``header(sample, form)`` is put in front of the prompt. ``shots_same_subject`` takes few-shot examples from the
-    item's own subject; ``spread_limit`` makes a limit take its rows from all subjects in turn.
+    item's own subject; ``spread_limit`` makes a limit take its rows from all subjects in turn. ``foreign``: another
+    library builds the samples and judges the responses (a bridge); nothing else is asked then.
     """
 
     name: str
@@ -94,6 +84,7 @@ class Task:
     header: Callable[[Sample, str], str] | None = None
     shots_same_subject: bool = False
     spread_limit: bool = False
+    foreign: Foreign | None = None
 
     def origin(self, options: Mapping[str, Any]) -> Source | None:
         """The dataset that a reference with these options reads; None if it reads the user's files."""
@@ -111,7 +102,8 @@ class Prepared:
     """A task ready to be scored. ``ref`` has its form and data key filled in; ``scorer`` judges one sample.
 
     ``chance`` is what guessing gets on these very samples: the mean of 1 / number of choices, or the share of the
-    commonest answer position where that is larger; 0 for generation, None for text.
+    commonest answer position where that is larger; 0 for generation, None for text. ``asks_greedy``: the scorer reads
+    ``Response.greedy``.
     """
 
     ref: TaskRef
@@ -123,6 +115,7 @@ class Prepared:
     stop: tuple[str, ...]
     max_new_tokens: int
     origin: str
+    asks_greedy: bool = False
 
 
 def get_task(name: str) -> Task:
@@ -146,7 +139,8 @@ def resolve(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
     options = _options(task, ref)
     if options.get("scorer"):
         judging.pick(options["scorer"], options)
-    form, key = _form(task, ref, options, data_dir), _data_key(task, ref, options, data_dir, split)
+    form = _form(task, ref, options, data_dir)
+    key = task.foreign.key(ref) if task.foreign else _data_key(task, ref, options, data_dir, split)
     return replace(ref, form=form, data_key=key)
 
 
@@ -167,13 +161,14 @@ def identity(ref: TaskRef, is_training: bool = False) -> dict[str, Any]:
     """What of a resolved reference can change a score (or, ``is_training``, weights), for content keys.
 
     Left out are the label and the paths of the user's files, whose content is in ``data_key``; a task or scorer from a
-    file or a package is known by its code (``tasks.origin``). Training knows no scorer: what is generated and what is
-    weighed is learned alike. Raises PluginError for an unknown task.
+    file or a package is known by its code (``tasks.origin``), a bridge's by the bridge, its own name and ``data_key``.
+    Training knows no scorer: what is generated and what is weighed is learned alike. Raises PluginError for an unknown
+    task.
     """
     task = get_task(ref.task)
     unused = (*task.files, *(task.scoring if is_training else ()))
     return {
-        "task": code_name("tasks", ref.task),
+        "task": _code_of(task, ref.task),
         "form": "generate" if is_training and ref.form == "completion" else ref.form,
         "shots": ref.shots,
         "limit": ref.limit,
@@ -186,12 +181,20 @@ def identity(ref: TaskRef, is_training: bool = False) -> dict[str, Any]:
     }
 
 
+def _code_of(task: Task, name: str) -> str:
+    parts = plugins.bridge_parts(name)
+    return f"{code_name('bridges', parts[0])}:{task.name}" if parts else code_name("tasks", name)
+
+
 def scorer_identity(ref: TaskRef) -> str | None:
     """What of a resolved reference's scorer can change a score; None for one of the shelf, known by its task.
 
     Raises PluginError.
     """
-    name = _scorer_name(get_task(ref.task), ref.form, dict(ref.options))
+    task = get_task(ref.task)
+    if task.foreign:  # judged by the other library, whose version and code are in ``data_key``
+        return None
+    name = _scorer_name(task, ref.form, dict(ref.options))
     found = code_name("scorers", name)
     return None if found == name else found
 
@@ -206,6 +209,8 @@ def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
     task = get_task(ref.task)
     split = split or task.test_split
     ref = _checked(task, ref, data_dir, split)
+    if task.foreign:
+        return task.foreign.prepare(ref)
     options = _options(task, ref)
     rows = task.read(options, split, data_dir)
     samples = _limited(task, _samples(task, rows, ref.form), ref.limit)
@@ -235,21 +240,6 @@ def train_samples(ref: TaskRef, data_dir: Folder = None) -> tuple[Sample, ...]:
     ref = _checked(task, ref, data_dir, "train")
     rows = task.read(_options(task, ref), "train", data_dir)
     return _with_context(task, ref, _limited(task, _samples(task, rows, ref.form), ref.limit), data_dir)
-
-
-def chance_of(samples: Sequence[Sample], kind: Kind) -> float | None:
-    """What guessing gets: the larger of the uniform guess and always picking the commonest position of a right choice.
-
-    Several choices of a sample may be right (``accepted``); a position that a sample hasn't got is wrong there.
-    """
-    if kind in NATS:
-        return None
-    if kind == "generate" or not samples:
-        return 0.0
-    right = [[i for i, c in enumerate(s.choices) if i == s.answer or c in s.accepted] for s in samples]
-    uniform = sum(len(places) / len(s.choices) for places, s in zip(right, samples, strict=True)) / len(samples)
-    commonest = Counter(place for places in right for place in places)
-    return max(uniform, max(commonest.values()) / len(samples))
 
 
 def _check_trainable(task: Task, ref: TaskRef) -> None:
