@@ -137,7 +137,9 @@ class TaskEntry(Section):
                 raise ValueError(f"unknown key {key!r}. Did you mean {near[0]!r}?")
             if not all(isinstance(v, str | int | float | None) for v in listed(value)):
                 raise ValueError(f"the option {key!r} must be a plain value or a list of plain values")
-            if isinstance(value, str) and (path := self._file(key, value, info)):
+            # A bridge's options are words of its library, never files; asking it would load that library.
+            is_ours = not plugins.bridge_parts(self.task)
+            if is_ours and isinstance(value, str) and (path := self._file(key, value, info)):
                 options[key] = path
         return self
 
