@@ -985,12 +985,11 @@ def test_a_disk_that_fills_while_weights_are_written_leaves_no_half_a_run(words,
         path.write_bytes(b"half")
         raise SafetensorError(f"I/O error: {words}")
 
-    monkeypatch.setattr(files, "save_file", full)
-    said = call("run study.yaml --store new -q")
+    with monkeypatch.context() as broken:
+        broken.setattr(files, "save_file", full)
+        said = call("run study.yaml --store new -q")
     assert (said.code, said.message) == (2, f"new/blobs: {FULL}")
     assert not list((work / "new").rglob("*.new")) and not list((work / "new").rglob("*.safetensors"))
-    monkeypatch.undo()
-    os.chdir(work)
     assert json.loads(call("run study.yaml --store new -q --json").out)["complete"]
 
 

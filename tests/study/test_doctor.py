@@ -37,6 +37,7 @@ def named(findings):
 def test_the_verb_prints_every_finding_asks_no_network_and_exits_with_0(cache, monkeypatch, capsys, tmp_path):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+
     def refuse(*_, **__):
         raise AssertionError("the network was asked")
 
