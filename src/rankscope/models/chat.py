@@ -111,9 +111,11 @@ def _redressed(tokenizer: Any, content: str, before: str, after: str, whole: str
     if not (whole.startswith(before) and is_there and (lead == dress or not lead.strip())):
         raise _broken("it writes an earlier turn in another way once more turns follow")
     rest = rest.lstrip()
-    header = _text(tokenizer, _PROBE[:1]).partition(_PROBE[0][1])[0]  # what opens the next turn closes nothing
-    closing = [text for text in map(tokenizer.decode, _closing(tokenizer))
-               if text and text not in header and rest.startswith(text)]  # fmt: skip
+    # Only what closes a user's turn too, or the last answer: another token may open the next turn.
+    asked = _text(tokenizer, _PROBE[:1]).partition(_PROBE[0][1])[2].lstrip()
+    known = {tokenizer.decode(token) for token in ends(tokenizer)}
+    known |= {text for text in map(tokenizer.decode, _closing(tokenizer)) if text and asked.startswith(text)}
+    closing = [text for text in known if rest.startswith(text)]
     if not closing:
         raise _broken("it writes an earlier turn in another way, and nothing closes it")
     return len(whole) - len(rest) + max(map(len, closing))
