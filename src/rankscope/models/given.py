@@ -50,6 +50,11 @@ class Given:
     made_for: str
     folder: Path
 
+    @property
+    def num_params(self) -> int:
+        tensors = [*self.whole.values(), *(t for p in self.pieces.values() for t in (p.a, p.b))]
+        return sum(t.numel() for t in tensors)
+
 
 def read_given(folder: Path) -> Given:
     """Read a PEFT folder. Raises ModelError if it is none, is damaged, or holds what can't be applied exactly."""

@@ -19,10 +19,11 @@ from rankscope.evaluation.suite import evaluate
 from rankscope.models import adapter as adapters
 from rankscope.models.base import OUT_OF_MEMORY, Base, load
 from rankscope.models.given import checkpoint, read_given, wearing
-from rankscope.models.locate import adapter_folder, check_safetensors
+from rankscope.models.locate import ADAPTER_FILES, adapter_folder, check_safetensors
 from rankscope.models.lora import AdapterBank
 from rankscope.provenance import content_key, environment
-from rankscope.records import Arm, ModelRef, RunResult, RunSpec, TaskRef
+from rankscope.records import Arm, Ledger, ModelRef, RunResult, RunSpec, TaskRef
+from rankscope.report.tables import public_name
 from rankscope.stats.estimate import rate_estimate
 from rankscope.storage.blobs import FULL, full_disk
 from rankscope.study.plan import base_spec, cohorts, given_spec, run_key, task_key
@@ -102,7 +103,8 @@ class Runner:
             return
         if self.store.run(key) is None:
             origin = environment(where(self.base))
-            self.store.put_run(spec, key, RunResult(key, "done", environment=origin, notes=given_notes(arm)))
+            ledger, notes = given_facts(arm)
+            self.store.put_run(spec, key, RunResult(key, "done", ledger=ledger, environment=origin, notes=notes))
         self._evaluate(key, arm.name, evaluations, lambda base: as_given(base, arm))
 
     def _settle_rates(self, ref: TaskRef) -> None:
@@ -316,13 +318,17 @@ def as_given(base: Base, arm: Arm) -> Iterator[Base]:
         yield worn
 
 
-def given_notes(arm: Arm) -> tuple[str, ...]:
-    """What its own config says of an adapter; whether that is this base only the user can know."""
+def given_facts(arm: Arm) -> tuple[Ledger, tuple[str, ...]]:
+    """An adapter's size, and what its own config says of its base; whether that is this one only the user knows."""
     if arm.kind == "checkpoint":
-        return ()
-    given = read_given(adapter_folder(arm.path))
+        return Ledger(), ()
+    folder = adapter_folder(arm.path)
+    given = read_given(folder)
+    size = sum((folder / name).stat().st_size for name in ADAPTER_FILES)
+    base = public_name(given.made_for) if given.made_for else "a model that its config does not name"
     whole = f", {len(given.whole)} tensors saved whole" if given.whole else ""
-    return (f"made for {given.made_for or 'a model its config does not name'}, {len(given.pieces)} modules{whole}",)
+    ledger = Ledger(trainable=given.num_params, blob_bytes=size)
+    return ledger, (f"made for {base}, {len(given.pieces)} modules{whole}",)
 
 
 def score_model(model: ModelRef, refs: list[TaskRef], adapter: str | None, data_dir, progress) -> list[dict]:
