@@ -49,8 +49,8 @@ MMLU = {
     "fewshot_split": "shots",
     "fewshot_config": {"sampler": "first_n"},
     "num_fewshot": 5,
-    "doc_to_text": "{{question.strip()}}\nA. {{choices[0]}}\nB. {{choices[1]}}\nC. {{choices[2]}}\n"
-    "D. {{choices[3]}}\nAnswer:",
+    "doc_to_text": "{{question | trim}}\nA. {{choices[0] | trim}}\nB. {{choices[1] | trim}}\n"
+    "C. {{choices[2] | trim}}\nD. {{choices[3] | trim}}\nAnswer:",
     "doc_to_choice": ["A", "B", "C", "D"],
     "doc_to_target": "answer",
     "metric_list": [{"metric": "acc", **MEANS}],
@@ -96,7 +96,7 @@ def write_task(folder: Path, name: str, config: dict, rows: dict[str, list[dict]
 
 
 def tasks_of(folder: Path, data_dir: str, items: int, generated: int) -> dict[str, list[Path]]:
-    """Task files with the rows that rankscope scores, in its order."""
+    """Task files with the rows that rankscope scores; under 'mmlu as shipped' options keep the spaces around them."""
 
     def rows(name: str, split: str) -> list[dict]:
         return list(read(get_task(name).source, split, data_dir).rows)
@@ -105,19 +105,32 @@ def tasks_of(folder: Path, data_dir: str, items: int, generated: int) -> dict[st
     by_subject: dict[str, list[dict]] = {}
     for row in rows("mmlu", "test"):
         by_subject.setdefault(row["subject"], []).append(row)
-    dev, mmlu = rows("mmlu", "dev"), []
-    whole, rest = divmod(items, len(by_subject))
+    dev, mmlu, shipped = rows("mmlu", "dev"), [], []
+    most, rest = divmod(items, len(by_subject))
     for place, (subject, found) in enumerate(by_subject.items()):
         about = subject.replace("_", " ")
         text = f"The following are multiple choice questions (with answers) about {about}.\n\n"
-        few = {"test": found[: whole + (place < rest)], "shots": [row for row in dev if row["subject"] == subject]}
+        few = {"test": found[: most + (place < rest)], "shots": [row for row in dev if row["subject"] == subject]}
         if few["test"]:
             mmlu.append(write_task(folder, f"parity_mmlu_{subject}", {**MMLU, "description": text}, few))
+            whole_options = {**MMLU, "description": text, "doc_to_text": MMLU["doc_to_text"].replace(" | trim", "")}
+            shipped.append(write_task(folder, f"shipped_mmlu_{subject}", whole_options, few))
     ours = get_task("gsm8k")
     settings = {"until": list(ours.stop), "max_gen_toks": ours.max_new_tokens, "do_sample": False}
     few = {"test": rows("gsm8k", "test")[:generated], "shots": rows("gsm8k", "train")[:5]}
     gsm = [write_task(folder, "parity_gsm8k", {**GSM8K, "generation_kwargs": settings}, few)]
-    return {"arc_easy": arc, "mmlu": mmlu, "gsm8k": gsm}
+    return {"arc_easy": arc, "mmlu": mmlu, "gsm8k": gsm, "mmlu as shipped": shipped}
+
+
+def prompts_of(paths: list[Path]) -> set[str]:
+    """The prompts that the harness makes, without any model."""
+    found: set[str] = set()
+    for path in paths:
+        (task,) = TaskManager(include_defaults=False).load([str(path)])["tasks"].values()
+        task.set_fewshot_seed(1234)
+        task.build_all_requests()
+        found |= {instance.args[0] for instance in task.instances}
+    return found
 
 
 def ask_harness(lm, paths: list[Path]) -> tuple[dict[str, dict], float]:
@@ -249,6 +262,9 @@ def main() -> None:
             "gsm8k": TaskRef("gsm8k", shots=5, limit=asked.generated),
         }
         theirs: dict[str, dict] = {}
+        asked_here = {name: {s.prompt for s in prepare(refs[name], asked.data_dir).samples} for name in asked.tasks}
+        for name, prompts in asked_here.items():
+            assert prompts == prompts_of(files[name]), f"{name}: the prompts aren't byte-equal"
         for name, ref in ((name, refs[name]) for name in asked.tasks):
             theirs[name], there = ask_harness(lm, files[name])
             ours, here = ask_rankscope(base, ref, asked.data_dir)
@@ -257,6 +273,8 @@ def main() -> None:
                 row, notes = compare_texts(base, ours, theirs[name])
             else:
                 row, notes = compare_choices(name, ours, theirs[name]), []
+            if name == "mmlu":
+                row["other_prompt_as_shipped"] = len(asked_here[name] - prompts_of(files["mmlu as shipped"]))
             rows.append(row)
             print(json.dumps(row), *notes, sep="\n  ", flush=True)
         arc = theirs.get("arc_easy")
