@@ -96,7 +96,7 @@ def test_a_study_may_train_nothing_at_all(small, tmp_path, adapter, checkpoint):
     assert shown.estimate.value == pytest.approx(alone["value"])
     for form in ("html", "md", "json"):
         text = result.report(tmp_path / f"r.{form}", form).read_text()
-        assert re.search(r"[Tt]rained on\s*[·,;<:]", text) is None and str(tmp_path) not in text
+        assert re.search(r"trained on\s*[·,;<:]", text) is None and str(tmp_path) not in text
 
 
 def test_the_content_of_an_adapter_is_its_identity(small, store, adapter, tmp_path):
