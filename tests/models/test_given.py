@@ -126,6 +126,8 @@ REFUSED = {
     "another task": ({"task_type": "SEQ_CLS"}, r"only adapters of causal language models.*'SEQ_CLS'"),
     "DoRA": ({"use_dora": True}, r"needs what can't be applied here \(got \{'use_dora': True\}\)"),
     "PiSSA": ({"init_lora_weights": "pissa_niter_4"}, r"whose own weights were changed too \(got 'pissa_niter_4'\)"),
+    "a start that is no word": ({"init_lora_weights": ["pissa"]}, "init_lora_weights must be true, false or a word"),
+    "alpha that is no number": ({"lora_alpha": float("nan")}, "not valid JSON: NaN is no number in JSON"),
     "a setting of the future": ({"use_flora": {"x": 1}}, r"needs what can't be applied here.*use_flora"),
     "trained tokens": ({"trainable_token_indices": [3]}, "needs what can't be applied here.*trainable_token_indices"),
     "no rank": ({"r": 0}, r"r must be a number above 0 \(got 0\)"),

@@ -99,6 +99,40 @@ def test_a_study_may_train_nothing_at_all(small, tmp_path, adapter, checkpoint):
         assert re.search(r"trained on\s*[·,;<:]", text) is None and str(tmp_path) not in text
 
 
+def test_the_same_adapter_twice_is_refused(small, tmp_path, adapter):
+    small["arms"] += [{"adapter": {"path": str(adapter), "name": name}} for name in ("a", "b")]
+    with pytest.raises(ModelError, match=r"this is the same adapter as 'a' \(got 'b'\)"):
+        Study.load(small).run(tmp_path / "new")
+
+
+def test_every_in_domain_task_is_in_the_lead_of_given_arms(tmp_path, adapter):
+    study = {
+        "name": "given",
+        "models": [{"id": "demo", "dtype": "float32", "label": name} for name in ("one", "two")],
+        "arms": [{"adapter": {"path": str(adapter), "name": "old"}}],
+        "evaluate": {"in_domain": [{"task": t, "limit": 8} for t in ("demo_people", "demo_facts", "demo_skills")]},
+    }
+    result = Study.load(study).run(tmp_path / "new")
+    for verdict, model in zip(result.view().verdicts, ("one", "two"), strict=True):
+        assert verdict.lead.startswith(f"{model}. old: ")
+        assert all(f" on {task} (" in verdict.lead for task in ("demo_people", "demo_facts", "demo_skills"))
+        learned = [text for label, text in verdict.points if label == "Learned"]
+        assert len(learned) == 3 and "or seeds" not in str(verdict.points)
+    assert [row["model"] for row in result.table()] == ["one", "two"]
+
+
+def test_a_scoring_that_fails_is_a_failure_of_the_study(small, store, monkeypatch):
+    from rankscope.records import EvalResult
+
+    def failing(base, task, run_key, task_key, tick=None):
+        return EvalResult(run_key, task_key, "failed", "the scorer gave up")
+
+    monkeypatch.setattr(runner, "evaluate", failing)
+    small["evaluate"]["retention"].append({"task": "demo_skills", "limit": 4})
+    failed = Study.load(small).run(store).failed
+    assert ("demo/base on demo_skills", "the scorer gave up") in failed and len(failed) == 7
+
+
 def test_the_content_of_an_adapter_is_its_identity(small, store, adapter, tmp_path):
     small["arms"].append({"adapter": {"path": str(adapter), "name": "a"}})
     Study.load(small).run(store)

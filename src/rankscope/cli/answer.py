@@ -44,7 +44,7 @@ class Asked:
 
 
 def failures(result: StudyResult) -> list[dict[str, str]]:
-    """The failed runs with what they said."""
+    """The failed runs and scorings with what they said."""
     return [{"run": name, "message": message} for name, message in result.failed]
 
 

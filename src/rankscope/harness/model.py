@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +20,11 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from rankscope.data.batching import fit_prompt
-from rankscope.errors import InputError
+from rankscope.errors import InputError, ModelError
 from rankscope.evaluation.engine import Request, Weight, generate, weigh
 from rankscope.models.base import load
 from rankscope.models.given import read_given, wearing
+from rankscope.models.locate import adapter_folder
 from rankscope.records import ModelRef
 
 _GREEDY = {"do_sample", "temperature", "until", "max_gen_toks"}
@@ -42,7 +42,7 @@ class RankscopeLM(TemplateLM):
 
     def __init__(
         self,
-        pretrained: str,
+        pretrained: str | None = None,
         adapter: str | None = None,
         dtype: str = "auto",
         revision: str | None = None,
@@ -50,15 +50,22 @@ class RankscopeLM(TemplateLM):
         batch_tokens: int = 4096,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
+        **unknown: Any,
     ):
         super().__init__()
+        known = "pretrained, adapter, dtype, revision, device, batch_tokens"
+        if pretrained is None or unknown:
+            what = f"the model rankscope takes no argument {next(iter(unknown))!r}" if unknown else "no model is named"
+            raise ModelError(what, where="--model_args", hint=f"It takes: {known}; pretrained is required")
+        if not str(batch_tokens).isdecimal() or int(batch_tokens) < 1:
+            raise ModelError("batch_tokens must be a whole number from 1", got=batch_tokens, where="--model_args")
         # The harness's command line asks for CUDA where nobody named a device; as for ``hf``, what is there is used.
         is_there = device is not None and (not device.startswith("cuda") or torch.cuda.is_available())
         self.base = load(ModelRef(str(pretrained), revision, str(dtype)), device if is_there else "auto")
         self.batch_tokens, self._adapter = int(batch_tokens), adapter
         self._in_use = ExitStack()
         if adapter:
-            self._in_use.enter_context(wearing(self.base, read_given(Path(adapter))))
+            self._in_use.enter_context(wearing(self.base, read_given(adapter_folder(adapter))))
 
     # ---- what the harness asks of a model
 

@@ -184,6 +184,8 @@ def _refuse_unknown(config: dict, where: str) -> None:
     for name in ("rank_pattern", "alpha_pattern"):
         _check_patterns(config.get(name) or {}, name, where)
     init = config.get("init_lora_weights")
+    if not isinstance(init, bool | str | None):
+        raise ModelError("init_lora_weights must be true, false or a word", got=init, where=where)
     if isinstance(init, str) and init.lower().startswith(_CHANGES_THE_BASE):
         raise ModelError("this kind of adapter belongs to a base whose own weights were changed too", got=init,
                          where=where, hint=_HINT)  # fmt: skip
@@ -218,9 +220,13 @@ def _config(folder: Path) -> dict:
     if not path.is_file():
         raise ModelError("no adapter_config.json here", got=str(folder), hint="Give the folder that PEFT saved")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"not valid JSON: {error}", where=str(path), hint="Copy it again") from error
     if not isinstance(config, dict):
         raise ModelError("must be a JSON object", got=type(config).__name__, where=str(path), hint="Copy it again")
     return config
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number in JSON")

@@ -172,7 +172,8 @@ def transfer(view: View) -> Section:
         caption = f"{arm}: change against the base" + (f", {model}" if len(view.models) > 1 else "")
         tables.append(Table(f"transfer-{i}", caption, ("Trained on", *order), rows, tuple(range(1, len(order) + 1))))
     intro = (
-        "Rows: what the arm was trained on. Columns: what it was scored on. Positive is better. A cell is marked ▲ or "
+        "Rows: the task that the arm learned here. Columns: what it was scored on. Positive is "
+        "better. A cell is marked ▲ or "
         "▼ only if its simultaneous interval excludes 0; it is an alarm if the whole interval lies below −10 points."
     )
     return Section("transfer", "Transfer to other tasks", intro, tuple(tables), "Transfer")

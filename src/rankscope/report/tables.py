@@ -281,7 +281,8 @@ def provenance(index: Index) -> tuple[Fact, ...]:
     facts += [
         Fact(f"Evaluation {task}", f"task key {', '.join(sorted(keys))}") for task, keys in sorted(task_keys.items())
     ]
-    facts.append(Fact("Seeds", ", ".join(map(str, index.evidence.seeds)) or "none"))
+    if index.trained_arms:
+        facts.append(Fact("Seeds", ", ".join(map(str, index.evidence.seeds)) or "none"))
     recipes = {r.spec.recipe for r in index.runs if r.spec.recipe}
     for recipe in recipes:
         shown = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}

@@ -35,6 +35,12 @@ class Block:
     effects: tuple[Effect, ...]
     base: tuple[BaseRow, ...]
     margin: float
+    names_model: bool = False
+
+    @property
+    def about(self) -> str:
+        """What a sentence is about: 'Trained on gsm8k', with the model's name where there are several."""
+        return f"{self.model}, trained on {self.train}" if self.names_model else f"Trained on {self.train}"
 
     @property
     def in_domain(self) -> Effect | None:
@@ -56,7 +62,7 @@ def judge(block: Block) -> Verdict:
         points = [point for part in parts if block.in_domain or part in _WITHOUT_GAIN for point in part(block)]
         return Verdict(block.model, block.train, _given_lead(block), tuple(points))
     if block.in_domain is None:
-        lead = f"Trained on {block.train}: nothing can be said yet; no arm has both a finished run and a scored base."
+        lead = f"{block.about}: nothing can be said yet; no arm has both a finished run and a scored base."
         return Verdict(block.model, block.train, lead, tuple(_gaps(block)))
     points = [
         *_learned(block),
@@ -75,12 +81,11 @@ def _given_lead(block: Block) -> str:
     scored = [h for h in block.headlines if h.num_seeds]
     if not scored:
         return "Nothing can be said yet: no arm has been scored beside its base."
-    said = []
+    said = [block.model] * block.names_model
     for h in scored:
-        learned = []
-        if h.gain is not None:
-            word, c = _AGAINST_BASE[h.gain.contrast.verdict], h.gain.contrast
-            learned = [f"{word} on {h.gain.task} ({w.shown(c, h.gain.metric)} {w.unit(h.gain.metric)})"]
+        mine = [e for e in block.effects if e.contrast.arm == h.arm and e.role == "in_domain"]
+        learned = [f"{_AGAINST_BASE[e.contrast.verdict]} on {e.task} ({w.shown(e.contrast, e.metric)} "
+                   f"{w.unit(e.metric)})" for e in mine]  # fmt: skip
         kept = KEPT_WORDS[h.kept] + (f" ({h.kept_reason})" if h.kept_reason else "")
         said.append(f"{h.arm}: " + "; ".join([*learned, f"retention: {kept}"]))
     return ". ".join(said) + "."
@@ -90,7 +95,7 @@ def _lead(block: Block) -> str:
     ranked = [h for h in block.headlines if h.kind == "lora" and h.gain]
     full = next((h for h in block.headlines if h.kind == "full" and h.gain), None)
     enough, reason = _enough(block, ranked, full)
-    text = f"Trained on {block.train}: {reason}"
+    text = f"{block.about}: {reason}"
     if enough:
         text += _retained(enough)
     return f"{text}.{_scope(block)}"
@@ -158,7 +163,13 @@ def _not_enough(ranked: list[Headline], words: dict[str, str], margin: str) -> s
 
 
 def _learned(block: Block) -> list[tuple[str, str]]:
-    metric = block.in_domain.metric
+    """What changed on each in-domain task, the first one first."""
+    effects = [e for e in block.effects if e.role == "in_domain" and e.contrast.other == "base"]
+    tasks = dict.fromkeys([block.in_domain.task, *(e.task for e in effects)])
+    return [("Learned", _learned_on([e for e in effects if e.task == task])) for task in tasks]
+
+
+def _learned_on(effects: list[Effect]) -> str:
     groups = {
         "better": "",
         "equivalent": "no change beyond the margin",
@@ -167,13 +178,10 @@ def _learned(block: Block) -> list[tuple[str, str]]:
     }
     parts = []
     for word, title in groups.items():
-        arms = [h for h in block.headlines if h.gain and _word(h.gain) == word]
-        if arms:
-            parts.append(
-                (f"{title}: " if title else "") + ", ".join(f"{h.arm} {w.shown(h.gain.contrast, metric)}" for h in arms)
-            )
-    what = f"{w.unit(metric)} on {block.in_domain.task}, against the base; simultaneous intervals"
-    return [("Learned", f"{'; '.join(parts)} ({what}).")]
+        arms = [f"{e.contrast.arm} {w.shown(e.contrast, e.metric)}" for e in effects if _word(e) == word]
+        parts += [(f"{title}: " if title else "") + ", ".join(arms)] if arms else []
+    unit = w.unit(effects[0].metric)
+    return f"{'; '.join(parts)} ({unit} on {effects[0].task}, against the base; simultaneous intervals)."
 
 
 def _kept(block: Block) -> list[tuple[str, str]]:
@@ -205,7 +213,8 @@ def _open(block: Block) -> list[tuple[str, str]]:
     text = f"{len(open_effects)} of {len(block.effects)} comparisons"
     if named:
         text += f", in domain: {'; '.join(named)}" + (f" and {len(key) - 3} more" if len(key) > 3 else "")
-    return [("Not decided", f"{text}. More items or seeds would narrow them.")]
+    more = "More items" if block.train == UNTRAINED else "More items or seeds"
+    return [("Not decided", f"{text}. {more} would narrow them.")]
 
 
 def _could_see(effect: Effect) -> str:

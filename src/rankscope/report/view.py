@@ -106,6 +106,7 @@ def build(evidence: Evidence) -> View:
                 tuple(e for e in effects if (e.model, e.train) == (model, train)),
                 tuple(b for b in base if b.model == model),
                 evidence.margin,
+                len(index.models) > 1,
             )
         )
         for model, train in tables.blocks(index)

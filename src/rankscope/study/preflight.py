@@ -52,6 +52,8 @@ def given(study: Any) -> list[Arm]:
     for index, arm in _given_entries(study.config):
         with at(study, "arms", index, arm.kind, "path"):
             found.append(locate.resolve_given(arm))
+            if twin := next((a for a in found[:-1] if (a.kind, a.key) == (arm.kind, found[-1].key)), None):
+                raise ModelError(f"this is the same {arm.kind} as {twin.name!r}", got=arm.name, hint="List it once")
     return found
 
 
@@ -116,10 +118,15 @@ def _check_modules(study: Any, index: int, model: ModelRef, named: list[tuple[in
             find_targets(modules, targets)
     for entry, arm in _given_entries(study.config):
         with at(study, "arms", entry, arm.kind, "path"):
-            if arm.kind == "adapter":
-                check_fit(modules, read_given(locate.adapter_folder(arm.path)))
-            else:
-                check_same_shape(modules, outline(ModelRef(arm.path)), arm)
+            try:
+                if arm.kind == "adapter":
+                    check_fit(modules, read_given(locate.adapter_folder(arm.path)))
+                else:
+                    check_same_shape(modules, outline(ModelRef(arm.path)), arm)
+            except ModelError as error:
+                if len(study.config.models()) > 1:  # an arm goes with every model: say which it doesn't fit
+                    error = ModelError(f"{model.name}: {error.what}", got=error.got, where=error.where, hint=error.hint)
+                raise error from None
 
 
 def _given_entries(config: Any) -> list[tuple[int, Arm]]:

@@ -206,7 +206,11 @@ class StudyResult:
 
     @property
     def failed(self) -> list[tuple[str, str]]:
-        return [(spec.name, found.message) for spec, _, found, _ in self.evidence.runs if found.status == "failed"]
+        """Runs and scorings that failed, by name, with what they said."""
+        runs = [(spec.name, found.message) for spec, _, found, _ in self.evidence.runs if found.status == "failed"]
+        names = {key: spec.name for spec, key, _, _ in self.evidence.runs}
+        return runs + [(f"{names[key]} on {task}", found.message) for (key, task), found in self.evidence.evals.items()
+                       if found.status == "failed"]  # fmt: skip
 
     @property
     def is_complete(self) -> bool:
@@ -216,9 +220,20 @@ class StudyResult:
         def shown(e: Any) -> str:
             return "" if e is None else f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
 
-        return [{"train": h.train, "arm": h.arm, "gain": shown(h.gain and h.gain.contrast.estimate),
-                 "retention": shown(h.retention), "forgotten": shown(h.forgotten), "kept": h.kept,
-                 "seeds": h.num_seeds} for h in self._view.headlines]  # fmt: skip
+        several = len(self._view.models) > 1
+        return [
+            {
+                **({"model": h.model} if several else {}),
+                "train": h.train,
+                "arm": h.arm,
+                "gain": shown(h.gain and h.gain.contrast.estimate),
+                "retention": shown(h.retention),
+                "forgotten": shown(h.forgotten),
+                "kept": h.kept,
+                "seeds": h.num_seeds,
+            }
+            for h in self._view.headlines
+        ]
 
     def transfer(self) -> tuple[Any, ...]:
         """Every cell train task x eval task of every arm; a cell's ``effect`` is None where nothing was measured."""
