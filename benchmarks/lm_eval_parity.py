@@ -113,7 +113,7 @@ def tasks_of(folder: Path, data_dir: str, items: int, generated: int) -> dict[st
         few = {"test": found[: most + (place < rest)], "shots": [row for row in dev if row["subject"] == subject]}
         if few["test"]:
             mmlu.append(write_task(folder, f"parity_mmlu_{subject}", {**MMLU, "description": text}, few))
-            whole_options = {**MMLU, "description": text, "doc_to_text": MMLU["doc_to_text"].replace(" | trim", "")}
+            whole_options = {**MMLU, "description": text, "doc_to_text": MMLU["doc_to_text"].replace("] | trim", "]")}
             shipped.append(write_task(folder, f"shipped_mmlu_{subject}", whole_options, few))
     ours = get_task("gsm8k")
     settings = {"until": list(ours.stop), "max_gen_toks": ours.max_new_tokens, "do_sample": False}
