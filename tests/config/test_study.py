@@ -211,3 +211,35 @@ def test_what_makes_no_sense_is_an_error_that_says_where(minimal, change, senten
         from_dict({**minimal, **change})
     assert sentence in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("key", ["in_domain", "cross_domain", "retention"])
+def test_two_files_of_one_name_are_two_tasks_and_need_names(tmp_path, minimal, key):
+    for name in "ac":
+        (tmp_path / f"{name}.jsonl").write_text("{}")
+    one, other = ({"task": "data", "path": str(tmp_path / f"{name}.jsonl")} for name in "ac")
+    for entry in (other, {**other, "shots": 2}):
+        with pytest.raises(ConfigError) as caught:
+            from_dict({**minimal, "train": [one], "evaluate": {key: [entry]}})
+        sentence = f"evaluate.{key}[0]: two different tasks are called 'data'; give one of them a 'name'"
+        assert sentence in str(caught.value)
+    with pytest.raises(ConfigError, match=r"train\[1\]: two different tasks"):
+        from_dict({**minimal, "train": [one, other]})
+    config = from_dict({**minimal, "train": [one], "evaluate": {key: [{**other, "name": "c"}]}})
+    assert "c" in [ref.name for ref, _ in config.evaluations(None)]
+
+
+def test_the_trained_task_may_be_listed_with_a_limit_form_and_scorer_of_its_own(tmp_path, minimal):
+    path = tmp_path / "a.jsonl"
+    path.write_text("{}")
+    task = {"task": "data", "path": str(path)}
+    listed = {**task, "limit": 5, "form": "generate", "scorer": "exact_match"}
+    config = from_dict({**minimal, "train": [task], "evaluate": {"in_domain": [listed]}})
+    ((ref, role),) = config.evaluations(config.train_refs()[0])
+    assert (ref.limit, ref.form, role) == (5, "generate", "in_domain")
+
+
+def test_few_shot_scores_of_trained_tasks_are_an_error_where_nothing_is_trained(minimal):
+    evaluate = {"in_domain": ["gsm8k"], "base_shots": 2}
+    with pytest.raises(ConfigError, match=r"evaluate.base_shots: base_shots is for tasks that are trained on"):
+        from_dict({"name": "s", "models": ["demo"], "arms": [{"adapter": {"path": "a/b"}}], "evaluate": evaluate})

@@ -1,4 +1,4 @@
-"""Tasks whose name holds a path or a bridge. In: the name as written. Out: the name to go on with, and what to call it.
+"""What a task's name says. In: a name or reference. Out: the name to go on with, how it is called, which are one task.
 
 Knows nothing about what a file holds.
 """
@@ -9,6 +9,8 @@ import os
 
 from rankscope import plugins
 from rankscope.config.arms import near
+from rankscope.errors import PluginError
+from rankscope.records import TaskRef
 
 _YAML = (".yaml", ".yml")
 
@@ -34,3 +36,20 @@ def label_of(task: str) -> str:
         stem, ending = os.path.splitext(os.path.basename(parts[1]))
         return stem if ending in _YAML else ""
     return task.rpartition("@")[2] if "@" in task else ""
+
+
+def is_same_task(one: TaskRef, other: TaskRef) -> bool:
+    """Whether two entries ask the same rows the same way: form, shots, limit and scorer may differ."""
+    if one.task != other.task:
+        return False
+    if one.options == other.options:
+        return True
+    try:
+        scoring = getattr(plugins.get("tasks", one.task), "scoring", ())
+    except PluginError:  # it is told where the task is looked up
+        scoring = ()
+
+    def asked(ref: TaskRef) -> list[tuple[str, object]]:
+        return [(name, value) for name, value in ref.options if name not in scoring and value is not None]
+
+    return asked(one) == asked(other)

@@ -18,7 +18,6 @@ from pydantic import (
     Discriminator,
     Field,
     Strict,
-    StringConstraints,
     Tag,
     ValidationInfo,
     field_validator,
@@ -37,18 +36,14 @@ from rankscope.config.arms import (
     empty_if_none,
     filled,
     listed,
-    near,
     unique,
     word_or_list,
 )
-from rankscope.config.places import bridged_task, label_of
+from rankscope.config.models import ModelEntry, Text, near_file
+from rankscope.config.places import bridged_task, is_same_task, label_of
 from rankscope.records import GIVEN, Arm, ModelRef, Recipe, Role, TaskRef
 
-DEMO = "demo"
-"""The model id that means the bundled model, whatever lies beside the study file."""
-
 _LISTS = ("in_domain", "cross_domain", "retention")
-Text = Annotated[str, Strict(), StringConstraints(min_length=1, strip_whitespace=True)]
 
 
 class Misplaced(ValueError):
@@ -57,44 +52,6 @@ class Misplaced(ValueError):
     def __init__(self, message: str, *loc: str | int):
         self.loc = loc
         super().__init__(message)
-
-
-class ModelEntry(Section):
-    """One model. Written short as its id."""
-
-    id: Text
-    revision: Text | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    label: Text | None = None
-    quantization: Literal["nf4", "fp4"] | None = None
-    trust_remote_code: Annotated[bool, Strict()] = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _word(cls, value: Any) -> Any:
-        return {"id": value} if isinstance(value, str) else value
-
-    @field_validator("id")
-    @classmethod
-    def _beside_the_file(cls, value: str, info: ValidationInfo) -> str:
-        if value == DEMO:
-            return value
-        path = _near(value, info)
-        if os.path.isdir(path) or (os.path.isfile(path) and path.endswith(".gguf")):
-            return path
-        if value.endswith(".gguf") or value.startswith(("./", "../", "~", "/")):
-            raise ValueError(f"no such model folder or .gguf file (got {value!r})")
-        return value
-
-    def record(self) -> ModelRef:
-        return ModelRef(
-            id=self.id,
-            revision=self.revision,
-            dtype=self.dtype,
-            label=self.label,
-            quantization=self.quantization,
-            trust_remote_code=self.trust_remote_code,
-        )
 
 
 class TaskEntry(Section):
@@ -120,7 +77,7 @@ class TaskEntry(Section):
             return bridged_task(*parts, (info.context or {}).get("folder", ""))
         file, at, attribute = value.rpartition("@")
         if at:
-            if not os.path.isfile(path := _near(file, info)):
+            if not os.path.isfile(path := near_file(file, info)):
                 raise ValueError(f"no such task file {file!r}")
             return f"{path}@{attribute}"
         known = (info.context or {}).get("tasks") or plugins.names("tasks")
@@ -147,10 +104,10 @@ class TaskEntry(Section):
         """An option as a path, or ``PATH@NAME``; None if it isn't one: a column may be called like a file."""
         file, at, attribute = value.rpartition("@")
         if at:
-            return f"{path}@{attribute}" if os.path.isfile(path := _near(file, info)) else None
+            return f"{path}@{attribute}" if os.path.isfile(path := near_file(file, info)) else None
         if "@" not in self.task and key not in getattr(plugins.get("tasks", self.task), "files", ()):
             return None
-        return path if os.path.isfile(path := _near(value, info)) else None
+        return path if os.path.isfile(path := near_file(value, info)) else None
 
     def record(self) -> TaskRef:
         """The reference, options sorted by name and lists as tuples.
@@ -235,10 +192,22 @@ class StudyConfig(Section):
     def _data_beside_the_file(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
-        path = _near(value, info)
+        path = near_file(value, info)
         if not os.path.isdir(path):
             raise ValueError(f"no such folder of data (got {value!r})")
         return path
+
+    @model_validator(mode="after")
+    def _one_name_is_one_task(self) -> StudyConfig:
+        first: dict[str, TaskRef] = {}
+        entries: list[tuple[tuple[str, ...], Tasks]] = [(("train",), self.train)]
+        for loc, tasks in [*entries, *((("evaluate", key), self.evaluate.listed(key)) for key in _LISTS)]:
+            for index, entry in enumerate(tasks):
+                ref = entry.record()
+                label = ref.label or ref.task
+                if not is_same_task(first.setdefault(label, ref), ref):
+                    raise Misplaced(f"two different tasks are called {label!r}; give one of them a 'name'", *loc, index)
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> StudyConfig:
@@ -266,6 +235,9 @@ class StudyConfig(Section):
             raise Misplaced("an arm is to be trained, but train is missing. For example: train: [gsm8k]", "train")
         if self.train and not trained:
             raise Misplaced("no arm is trained; list the tasks under evaluate.in_domain instead", "train")
+        if self.evaluate.base_shots and not self.train:
+            what = "base_shots is for tasks that are trained on; list {task: NAME, shots: N} under evaluate.in_domain"
+            raise Misplaced(what, "evaluate", "base_shots")
         if not self.evaluations(None):
             raise Misplaced("nothing to score: list tasks under evaluate.in_domain or evaluate.retention", "evaluate")
         return self
@@ -371,10 +343,6 @@ class StudyConfig(Section):
     def as_dict(self) -> dict[str, Any]:
         """The whole study, defaults spelled out, as JSON-ready data that ``from_dict`` reads back."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _near(value: str, info: ValidationInfo) -> str:
-    return near(value, (info.context or {}).get("folder", ""))
 
 
 def _names(entries: tuple[TaskEntry, ...]) -> list[str]:
