@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from rankscope.records import Overlap, RowCounts
 from rankscope.storage.store import Store
 from rankscope.study import rows
 from rankscope.study.study import Study
+from rankscope.tasks import task as tasks
 
 NAMES = "Ida Nora Katja Elsa Hale Grant Adler Marsh".split()  # noqa: SIM905
 
@@ -130,3 +132,21 @@ def test_rows_that_the_task_left_out_as_blank_are_counted(planted, tmp_path):
         file.write('{"prompt": "  ", "completion": "x"}\n{"prompt": "Who?", "completion": ""}\n')
     told = Study.load(planted).plan().notes
     assert "mine: of 22 training rows 2 empty, 1 repeated, 2 with a prompt that also has another answer" in told
+
+
+def test_a_check_reads_nothing_of_the_hub_and_files_only_once_for_their_form(tmp_path, monkeypatch):
+    hub = SimpleNamespace(load_dataset=lambda *a, **k: pytest.fail("the hub was asked"))
+    monkeypatch.setitem(sys.modules, "datasets", hub)
+    monkeypatch.delenv(dataset.VARIABLE, raising=False)
+    data = {"name": "s", "models": ["demo"], "arms": ["base", {"lora": {"rank": 1, "lr": 1e-3}}]}
+    Study.load({**data, "train": [{"task": "data", "hub": "org/never-seen"}]}).check()
+
+    asked = []
+    plugin = tasks.get_task("data")
+    monkeypatch.setattr(tasks, "get_task", lambda name: replace(
+        plugin, pick_form=lambda *given: asked.append(name) or plugin.pick_form(*given)))  # fmt: skip
+    rows = [{"prompt": f"Say {i} once:", "completion": f"once {i}"} for i in range(40)]
+    study = Study.load({**data, "train": [{"task": "data", "path": write(tmp_path / "rows.jsonl", rows)}]})
+    study.check()
+    study.plan()
+    assert asked == ["data"]

@@ -31,18 +31,21 @@ def at(study: Any, *loc: str | int) -> Iterator[None]:
         raise type(error)(error.what, got=error.got, where=where, hint=error.hint) from error
 
 
-def resolve(study: Any) -> tuple[list[ModelRef], list[tuple[TaskRef, TaskRef]]]:
-    """Models with their keys, and train tasks as declared and with their keys. Raises for any that is missing."""
+def resolve(study: Any, may_ask: bool = True) -> tuple[list[ModelRef], list[tuple[TaskRef, TaskRef]]]:
+    """Models with their keys, and train tasks as declared and with their keys. Raises for any that is missing.
+
+    Without ``may_ask`` a form that only rows on the hub decide stays 'default'.
+    """
     config, models, pairs = study.config, [], []
     for index, model in enumerate(config.models()):
         with at(study, "models", index):
             models.append(locate.resolve(model))
     for index, ref in enumerate(config.train_refs()):
         with at(study, "train", index):
-            pairs.append((ref, tasks.resolve(ref, study.data_dir, "train")))
+            pairs.append((ref, tasks.resolve(ref, study.data_dir, "train", may_ask)))
     for ref, _ in config.evaluations(None):
         with at(study, *_declared(config, ref)):
-            study.test_task(ref)
+            tasks.resolve(ref, study.data_dir, tasks.get_task(ref.task).test_split, may_ask)
     return models, pairs
 
 
@@ -64,7 +67,7 @@ def check(study: Any, is_offline: bool = False) -> None:
     ``is_offline`` reads only what lies here: no rows from the hub, a model's config only where an arm names targets.
     Raises InputError.
     """
-    models, pairs = study.resolve()
+    models, pairs = resolve(study, may_ask=False) if is_offline else study.resolve()
     chats: list[Any] = []
     for index, model in enumerate(models):
         if model.dtype == "float16":

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Literal
 
+from rankscope.errors import DataError
 from rankscope.tasks.samples import Sample
 
 Kind = Literal["choices", "generate", "completion", "text"]
@@ -48,3 +50,18 @@ def chance_of(samples: Sequence[Sample], kind: Kind) -> float | None:
     uniform = sum(len(places) / len(s.choices) for places, s in zip(right, samples, strict=True)) / len(samples)
     commonest = Counter(place for places in right for place in places)
     return max(uniform, max(commonest.values()) / len(samples))
+
+
+def limited(samples: tuple[Sample, ...], limit: int | None, is_spread: bool) -> tuple[Sample, ...]:
+    """The first ``limit`` samples, or (``is_spread``) those of all subjects in turn. Raises DataError below 1."""
+    if limit is None or limit >= len(samples):
+        return samples
+    if limit < 1:
+        raise DataError("limit must be a whole number from 1", got=limit)
+    if not is_spread:
+        return samples[:limit]
+    subjects: dict[str, list[Sample]] = {}
+    for sample in samples:
+        subjects.setdefault(sample.subject, []).append(sample)
+    in_turn = [sample for turn in zip_longest(*subjects.values()) for sample in turn if sample is not None]
+    return tuple(in_turn[:limit])

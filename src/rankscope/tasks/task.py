@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,12 +21,13 @@ from rankscope.errors import DataError, PluginError
 from rankscope.provenance import content_key, file_key
 from rankscope.records import TaskRef
 from rankscope.tasks import judging
-from rankscope.tasks.forms import KINDS, NATS, SCORERS, Kind, Metric, chance_of
+from rankscope.tasks.forms import KINDS, NATS, SCORERS, Kind, Metric, chance_of, limited
 from rankscope.tasks.origin import code_name
 from rankscope.tasks.samples import Sample
 from rankscope.tasks.scoring import Scorer
 
 Folder = str | Path | None
+_forms: dict[str, str] = {}  # default forms that rows decided, by the content of the rows and the options
 
 
 @runtime_checkable
@@ -126,12 +126,13 @@ def get_task(name: str) -> Task:
     return task
 
 
-def resolve(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> TaskRef:
+def resolve(ref: TaskRef, data_dir: Folder = None, split: str | None = None, may_ask: bool = True) -> TaskRef:
     """The reference with its form spelled out and ``data_key``, the hash of the data it stands for.
 
     ``split``: only the data that using this split reads (with the few-shot examples'); None: training and test rows
-    together. Reads no rows from the network. Raises PluginError for an unknown task, DataError for an unknown form or
-    option, or for data that can't be anywhere.
+    together. Reads rows only where the default form depends on them, once a process; without ``may_ask`` it then stays
+    'default' (in no key!) where they don't lie here. Raises PluginError for an unknown task, DataError for an unknown
+    form or option, or for data that can't be anywhere.
     """
     task = get_task(ref.task)
     if split == "train":
@@ -139,7 +140,7 @@ def resolve(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
     options = _options(task, ref)
     if options.get("scorer"):
         judging.pick(options["scorer"], options)
-    form = _form(task, ref, options, data_dir)
+    form = _form(task, ref, options, data_dir, may_ask)
     key = task.foreign.key(ref) if task.foreign else _data_key(task, ref, options, data_dir, split)
     return replace(ref, form=form, data_key=key)
 
@@ -154,7 +155,10 @@ def is_local(ref: TaskRef, data_dir: Folder = None, split: str | None = None) ->
     if source is None or any(dict(ref.options).get(name) for name in task.files):
         return True
     splits = {split or task.test_split, *([task.shots_split] if ref.shots else [])}
-    return all(locate(source, name, data_dir) is not None for name in splits)
+    here = {name for name in dict(source.splits) if locate(source, name, data_dir)}
+    if task.source_of and here and not dict(ref.options).get("test_split"):
+        splits -= {task.test_split}  # another split takes the place of a missing one (``data.dataset.read_part``)
+    return splits <= here
 
 
 def identity(ref: TaskRef, is_training: bool = False) -> dict[str, Any]:
@@ -213,7 +217,7 @@ def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
         return task.foreign.prepare(ref)
     options = _options(task, ref)
     rows = task.read(options, split, data_dir)
-    samples = _limited(task, _samples(task, rows, ref.form), ref.limit)
+    samples = limited(_samples(task, rows, ref.form), ref.limit, task.spread_limit)
     samples = _with_context(task, ref, samples, data_dir)
     kind = KINDS[ref.form]
     return Prepared(
@@ -239,7 +243,7 @@ def train_samples(ref: TaskRef, data_dir: Folder = None) -> tuple[Sample, ...]:
     _check_trainable(task, ref)
     ref = _checked(task, ref, data_dir, "train")
     rows = task.read(_options(task, ref), "train", data_dir)
-    return _with_context(task, ref, _limited(task, _samples(task, rows, ref.form), ref.limit), data_dir)
+    return _with_context(task, ref, limited(_samples(task, rows, ref.form), ref.limit, task.spread_limit), data_dir)
 
 
 def _check_trainable(task: Task, ref: TaskRef) -> None:
@@ -273,11 +277,17 @@ def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
     return options
 
 
-def _form(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder) -> str:
+def _form(task: Task, ref: TaskRef, options: Mapping[str, Any], data_dir: Folder, may_ask: bool) -> str:
     if ref.form == "default":
         if task.pick_form is None:
             return task.default_form
-        return task.pick_form(options, task.read(options, task.test_split, data_dir))
+        data_key = _data_key(task, replace(ref, shots=0), options, data_dir, task.test_split)
+        key = content_key([ref.task, sorted((k, v) for k, v in options.items() if k not in task.files), data_key])
+        if key not in _forms:
+            if not may_ask and not is_local(replace(ref, shots=0), data_dir):
+                return ref.form
+            _forms[key] = task.pick_form(options, task.read(options, task.test_split, data_dir))
+        return _forms[key]
     if ref.form not in task.forms:
         raise DataError(f"{task.name} has no form {ref.form!r}{plugins.did_you_mean(ref.form, task.forms)}",
                         hint=f"It has: {', '.join(task.forms)}")  # fmt: skip
@@ -343,20 +353,6 @@ def _sample(task: Task, row: dict[str, Any], form: str, index: int, rows: Rows) 
                         hint=f"Its fields: {', '.join(row)}") from error  # fmt: skip
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise DataError(f"a row makes no sense for {task.name}: {error}", where=rows.place(index)) from error
-
-
-def _limited(task: Task, samples: tuple[Sample, ...], limit: int | None) -> tuple[Sample, ...]:
-    if limit is None or limit >= len(samples):
-        return samples
-    if limit < 1:
-        raise DataError(f"{task.name}: limit must be a whole number from 1", got=limit)
-    if not task.spread_limit:
-        return samples[:limit]
-    subjects: dict[str, list[Sample]] = {}
-    for sample in samples:
-        subjects.setdefault(sample.subject, []).append(sample)
-    in_turn = [sample for turn in zip_longest(*subjects.values()) for sample in turn if sample is not None]
-    return tuple(in_turn[:limit])
 
 
 def _with_context(task: Task, ref: TaskRef, samples: tuple[Sample, ...], data_dir: Folder) -> tuple[Sample, ...]:
