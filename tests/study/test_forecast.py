@@ -58,3 +58,9 @@ def test_a_forecast_says_whether_it_is_measured():
     assert "at least 2 min" in str(fc.Forecast(100.0, 20.0, 10**9, fc.FLOOR))
     assert "about 1.7 h" in str(fc.Forecast(6000.0, 20.0, 10**9, fc.MEASURED))
     assert str(fc.Forecast(0.0, 0.0, 0, fc.MEASURED)) == "nothing left to do"
+
+
+def test_scoring_takes_the_weights_and_a_checkpoint_takes_them_twice():
+    size = fc.size_of(SHAPE, "float32")
+    one, two = (fc.score_bytes(size, kind) for kind in ("adapter", "checkpoint"))
+    assert one > 4 * size.num_params and two - one == 4 * size.num_params

@@ -150,3 +150,22 @@ def test_a_check_reads_nothing_of_the_hub_and_files_only_once_for_their_form(tmp
     study.check()
     study.plan()
     assert asked == ["data"]
+
+
+def test_blank_rows_count_on_their_own_side_and_only_without_a_limit(planted, tmp_path):
+    for split, count in (("train", 2), ("test", 3)):
+        with (tmp_path / f"{split}.jsonl").open("a", encoding="utf-8") as file:
+            file.write('{"prompt": "  ", "completion": "x"}\n' * count)
+    notes = Study.load(planted).plan().notes
+    assert any(note.startswith("mine: of 22 training rows 2 empty") for note in notes)
+    assert "scored on mine: 3 blank rows left out" in notes
+    found = rows.known(Study.load(planted, ("train[0].limit=20",)), None).counts["mine"]
+    assert (found.rows, found.empty) == (20, 0)
+    assert "scored on mine: 3 blank rows left out" not in Study.load(planted, ("evaluate.limit=2",)).plan().notes
+
+
+def test_the_report_says_how_many_blank_test_rows_were_left_out(planted, tmp_path):
+    with (tmp_path / "test.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "  ", "completion": "x"}\n')
+    result = Study.load(planted).run(tmp_path / "runs")
+    assert "1 blank rows left out" in result.report(tmp_path / "r.md", "md").read_text()

@@ -38,8 +38,8 @@ _SPREADSHEET = "A cell with a comma, a quote or a line break stands in double qu
 class Rows:
     """The rows of one split. ``key`` changes when they do; ``origin`` is for people.
 
-    ``places`` says where each row stands ('test.jsonl:12') if the rows came from a file; ``blank`` counts those that
-    were left out because nothing stands in them.
+    ``places`` says where each row stands ('test.jsonl:12') if the rows came from a file; ``blank`` counts those of
+    this split that were left out because nothing stands in them.
     """
 
     rows: tuple[dict[str, Any], ...]

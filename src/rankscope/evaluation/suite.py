@@ -34,8 +34,9 @@ def evaluate(base: Base, task: Prepared, run_key: str, task_key: str, tick: Tick
         scores = tuple(task.scorer(s, r) for s, r in zip(task.samples, responses, strict=True))
     except RunFailed as error:
         return EvalResult(run_key, task_key, "failed", str(error), task.metric, task.chance, (), ledger)
-    note = f"{cut} items were cut to fit the model" if cut else ""
-    return EvalResult(run_key, task_key, "done", note, task.metric, task.chance, scores, ledger)
+    notes = [f"{cut} items were cut to fit the model"] if cut else []
+    notes += [f"{task.blank} blank rows left out"] if task.blank else []
+    return EvalResult(run_key, task_key, "done", "; ".join(notes), task.metric, task.chance, scores, ledger)
 
 
 def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int, int]:

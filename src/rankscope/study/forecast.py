@@ -105,6 +105,11 @@ def train_bytes(size: Size, specs: Sequence[RunSpec]) -> int:
     return _RUNTIME_BYTES + weights + activations + logits
 
 
+def score_bytes(size: Size, kind: str) -> int:
+    """Memory of scoring in bytes: the weights, twice where a checkpoint lies beside the base."""
+    return _RUNTIME_BYTES + size.num_params * size.width * (2 if kind in ("checkpoint", "full") else 1)
+
+
 def train_flops(size: Size, spec: RunSpec, tokens: int) -> float:
     return flops_per_token(spec.arm.kind, size.num_params, size.trainable(spec)) * tokens
 

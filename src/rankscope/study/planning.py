@@ -47,6 +47,8 @@ def make_plan(study: Any, store: Any | None) -> Plan:
             for spec in finals:
                 if run_key(spec) not in found or found[run_key(spec)].status == "done":
                     work.evaluate(spec, study.config.evaluations(raw))
+        told = [f"scored on {name}: {blank:,} blank rows left out" for name, blank in work.blank.items() if blank]
+        notes += [note for note in told if note not in notes]
         parts.append(work.forecast())
     few = _FEW_SEEDS.get(len(study.config.seeds), ()) if pairs else ()
     return Plan(tuple(names), _total(parts), (*notes, *few, *known(study, store).notes()))
@@ -74,6 +76,7 @@ class _Work:
     peak: int = 0
     trained: list[Ledger] = field(default_factory=list)
     scored: list[Ledger] = field(default_factory=list)
+    blank: dict[str, int] = field(default_factory=dict)
     _tokens: dict[TaskRef, int] = field(default_factory=dict)
 
     def train(self, ref: TaskRef, specs: list[RunSpec], found: dict) -> None:
@@ -94,7 +97,8 @@ class _Work:
         done = self.store.eval_ledgers(run_key(spec)) if self.store is not None else {}
         self.scored += done.values()
         left = [task for ref, _ in evaluations if task_key(task := self.study.test_task(ref)) not in done]
-        if self.size is not None:
+        if self.size is not None and left:
+            self.peak = max(self.peak, fc.score_bytes(self.size, spec.arm.kind))
             self.score_tokens += sum(self._test_tokens(task) for task in left)
         return not left
 
@@ -102,6 +106,7 @@ class _Work:
         """Tokens of a test task, counted once; generated answers count as their full length."""
         if task not in self._tokens:
             prepared = self.study.prepared(task)
+            self.blank[task.name] = prepared.blank
             self._tokens[task] = sum(fc.text_tokens(s) + prepared.max_new_tokens for s in prepared.samples)
         return self._tokens[task]
 

@@ -18,7 +18,7 @@ from rankscope.provenance import content_key
 from rankscope.records import Overlap, RowCounts, TaskRef
 from rankscope.tasks import task as tasks
 
-_VERSION = 1  # raised whenever the same rows would be counted otherwise
+_VERSION = 2  # raised whenever the same rows would be counted otherwise
 _ROWS = "rows"
 NOT_HERE = "the rows come from the hub and were not here when this was made"
 
@@ -134,7 +134,9 @@ def _texts(study: Any, ref: TaskRef, split: str | None, may_ask: bool) -> list[t
 
 
 def _blank(study: Any, ref: TaskRef) -> int:
-    """Rows that the task itself left out because nothing stands in them; of the whole file where it is split."""
+    """Rows of the training part that the task left out as blank; with a limit none: it takes rows that aren't blank."""
+    if ref.limit is not None:
+        return 0
     task = tasks.get_task(ref.task)
     return task.read(dict(ref.options), "train", study.data_dir).blank
 

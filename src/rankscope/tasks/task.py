@@ -103,7 +103,7 @@ class Prepared:
 
     ``chance`` is what guessing gets on these very samples: the mean of 1 / number of choices, or the share of the
     commonest answer position where that is larger; 0 for generation, None for text. ``asks_greedy``: the scorer reads
-    ``Response.greedy``.
+    ``Response.greedy``. ``blank`` rows of the split were left out; with a limit, which takes other rows instead, 0.
     """
 
     ref: TaskRef
@@ -116,6 +116,7 @@ class Prepared:
     max_new_tokens: int
     origin: str
     asks_greedy: bool = False
+    blank: int = 0
 
 
 def get_task(name: str) -> Task:
@@ -230,6 +231,7 @@ def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
         stop=task.stop,
         max_new_tokens=options.get("max_new_tokens", task.max_new_tokens),
         origin=rows.origin,
+        blank=0 if ref.limit else rows.blank,
     )
 
 
