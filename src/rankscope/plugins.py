@@ -195,5 +195,5 @@ def _from_file(kind: str, name: str) -> Any:
     with _foreign(f"the file {path}", kind, name):
         spec.loader.exec_module(module)
     if not hasattr(module, attribute):
-        raise PluginError(f"{file.name} has no {attribute!r}{did_you_mean(attribute, dir(module))}", where=str(file))
+        raise PluginError(f"{file.name} has no {attribute!r}{did_you_mean(attribute, dir(module))}", got=name)
     return getattr(module, attribute)

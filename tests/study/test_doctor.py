@@ -208,3 +208,16 @@ def test_too_little_memory_or_disk_is_missing(monkeypatch, tmp_path):
     assert found["RAM"].data["total_bytes"] > found["RAM"].data["free_bytes"] > 0
     disk = found[f"disk of {store}"]
     assert (disk.status, disk.mend) == ("missing", f"rankscope gc {store} --delete")
+
+
+def test_a_file_is_no_store(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["doctor", "--store", str(tmp_path / "file")]) == 2
+    assert "this is a file, not a folder of results" in capsys.readouterr().err
+
+
+def test_the_hint_for_an_optional_package_is_the_extras_own_bound(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    bound = re.search(r'lm-eval = \["(.*)"\]', text)[1]
+    assert named(doctor.optional(None))["lm_eval"].mend == f"pip install '{bound}'"

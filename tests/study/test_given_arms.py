@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rankscope.errors import ConfigError, ModelError
+from rankscope.cli.main import main
+from rankscope.errors import ConfigError, DataError, ModelError, PluginError
 from rankscope.models.base import load
 from rankscope.records import ModelRef
 from rankscope.study import runner
@@ -178,3 +179,45 @@ def test_a_study_of_given_arms_that_makes_no_sense_says_so(small, change, messag
     with pytest.raises(ConfigError) as caught:
         Study.load(small | change)
     assert str(caught.value).startswith(message)
+
+
+def test_what_is_asked_for_must_leave_room_for_the_question(small, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"Say {i}:", "completion": f"{i}"}) + "\n" for i in range(30)))
+    entry = {"task": "data", "path": str(path), "form": "generate", "max_new_tokens": 99999}
+    (tmp_path / "s.yaml").write_text(json.dumps({**small, "train": [entry]}, indent=1))
+    with pytest.raises(DataError, match="max_new_tokens leaves no room for the question") as caught:
+        Study.load(tmp_path / "s.yaml").check()
+    assert re.search(r"s\.yaml:\d+: train\[0\]\.max_new_tokens", caught.value.where) and caught.value.hint
+
+
+def test_a_scorer_that_its_file_lacks_is_told_with_the_studys_line(small, tmp_path):
+    (tmp_path / "mine.py").write_text("def judge(sample, response): return 1.0\n")
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "Say it:", "completion": "it"}\n' * 9)
+    entry = {"task": "data", "path": str(path), "scorer": "mine.py@judg"}
+    (tmp_path / "s.yaml").write_text(json.dumps({**small, "train": [entry]}, indent=1))
+    with pytest.raises(PluginError, match="mine.py has no 'judg'. Did you mean 'judge'") as caught:
+        Study.load(tmp_path / "s.yaml").check()
+    assert "s.yaml:" in caught.value.where
+
+
+def test_an_adapter_without_its_weights_says_what_to_give(small, tmp_path, adapter):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "adapter_config.json").write_text((adapter / "adapter_config.json").read_text())
+    small["arms"] = [{"adapter": {"path": str(broken), "name": "A"}}]
+    del small["train"]
+    with pytest.raises(ModelError) as caught:
+        Study.load({**small, "evaluate": {"in_domain": ["demo_people"]}}).check()
+    assert caught.value.hint == "Give the folder that PEFT saved"
+
+
+def test_a_check_and_a_plan_of_scoring_alone_say_nothing_of_training(small, tmp_path, adapter, capsys):
+    del small["train"]
+    small |= {"arms": [{"adapter": {"path": str(adapter), "name": "A"}}], "evaluate": {"in_domain": ["demo_people"]}}
+    (tmp_path / "s.yaml").write_text(json.dumps(small))
+    assert main(["check", str(tmp_path / "s.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "train:" not in said and "seeds:" not in said and "evaluate: demo_people" in said
+    assert Study.load(small).plan().forecast.peak_bytes > 600_000_000

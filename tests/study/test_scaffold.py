@@ -144,3 +144,9 @@ def test_if_the_test_can_not_be_written_the_code_is_not_left_behind(tmp_path, mo
     with pytest.raises(scaffold.InputError, match="No space left on device"):
         scaffold.write("task", "staging_ports", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["conftest", "test_ports"])
+def test_a_name_that_pytest_reads_is_refused(tmp_path, capsys, name):
+    assert main(["new", "task", name, "--dir", str(tmp_path)]) == 2
+    assert f"my_{name}" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from rankscope.errors import DataError
 from rankscope.evaluation.suite import evaluate
 from rankscope.models.base import Base
 from rankscope.records import ModelRef, Recipe, TaskRef
-from rankscope.tasks.samples import chat_sample
+from rankscope.tasks.samples import Sample, chat_sample
 from rankscope.tasks.scoring import scored
 from rankscope.tasks.task import Prepared
 from rankscope.testing import tiny_model, tiny_tokenizer
@@ -168,3 +168,9 @@ def test_a_template_that_never_closes_an_answer_is_said_so(chatty):
     endless.tokenizer.chat_template = TEMPLATE.replace("+ eos_token ", "")
     (note,) = encode_train_set(endless, rows, RECIPE).notes
     assert "nothing teaches the model to stop" in note
+
+
+def test_rows_that_all_give_the_same_tokens_are_told_as_that(base):
+    samples = tuple(Sample(str(i), "Ж" * 3, " " + "Ж" * 2) for i in range(25))
+    with pytest.raises(DataError, match="all rows give the same tokens: is this the model's language"):
+        encode_train_set(base, samples, Recipe())

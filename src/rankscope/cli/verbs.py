@@ -135,7 +135,9 @@ def check(
         "evaluate": [f"{ref.name} ({role})" for ref, role in config.evaluations(None)],
         "seeds": [str(seed) for seed in config.seeds],
     }
-    lines = [f"{key}: {value if isinstance(value, str) else ', '.join(value)}" for key, value in facts.items()]
+    unused = () if config.train else ("train", "seeds")
+    lines = [f"{key}: {value if isinstance(value, str) else ', '.join(value)}"
+             for key, value in facts.items() if key not in unused]  # fmt: skip
     text = "\n".join([*lines, f"ok. Next: {asked.next('plan')}"])
     answer(ctx, as_json, {"ok": True, **facts, "seeds": list(config.seeds), "config": config.as_dict()}, text)
 
@@ -262,7 +264,9 @@ def score(
     form: Annotated[
         str,
         typer.Option(
-            metavar="FORM", help="How the question is put: default, cloze, letters, generate, text, mc1 or mc2."
+            metavar="FORM",
+            help="How the question is put: default, or one of the task's own, such as cloze, letters, generate, "
+            "completion, text, mc1, mc2 (TruthfulQA) or harness (a bridge's).",
         ),
     ] = "default",
     items: Annotated[str | None, typer.Option(metavar="PATH", help="Write one JSON line per item.")] = None,

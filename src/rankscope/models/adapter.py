@@ -49,6 +49,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             return {k.removeprefix(_PREFIX): file.get_tensor(k) for k in file.keys()}, metadata  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise ModelError("no such file of weights", where=str(path), hint="Give the folder that PEFT saved") from error
     except (SafetensorError, OSError) as error:
         raise ModelError("these weights can't be read", where=str(path), got=str(error)) from error
 

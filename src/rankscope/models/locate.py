@@ -169,6 +169,14 @@ def shape(ref: ModelRef) -> dict | None:
         return None
 
 
+def max_positions(ref: ModelRef) -> int | None:
+    """Most tokens the model takes, from config.json; None if the model isn't local or the file doesn't say."""
+    path = Path(place(ref).source) / "config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    found = config.get("max_position_embeddings") or config.get("n_positions")
+    return found if isinstance(found, int) else None
+
+
 def _commit(at: Place) -> str:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from rankscope import plugins
 from rankscope.data.dataset import VARIABLE, locate
-from rankscope.errors import DataError
+from rankscope.errors import DataError, InputError
 from rankscope.study.forecast import machine_rate
 from rankscope.tasks.task import Task
 
@@ -35,6 +35,7 @@ OPTIONAL = {
     "bitsandbytes": "4-bit bases on a CUDA GPU",
     "lm_eval": "tasks named lm_eval:NAME",
 }
+_BOUNDS = {"lm_eval": "'lm_eval>=0.4.12'"}  # as the extra lm-eval in pyproject.toml has it
 _REQUIRED = ("torch", "transformers", "peft", "tokenizers", "safetensors", "datasets", "numpy", "scipy")
 _SIZES = {"cpu": 256, "cuda": 4096, "mps": 1024}  # rows of the square matrices: about a millisecond where it is quick
 
@@ -52,7 +53,9 @@ class Finding:
 
 
 def examine(store: str | Path = "runs") -> tuple[Finding, ...]:
-    """All findings; a few seconds, most of them torch's import."""
+    """All findings; a few seconds, most of them torch's import. Raises InputError if the store is a file."""
+    if Path(store).is_file():
+        raise InputError("this is a file, not a folder of results", got=str(store), hint="Name a folder: --store DIR")
     torch = _module("torch")
     return (
         *software(),
@@ -226,8 +229,8 @@ def optional(torch: Any | None) -> Iterator[Finding]:
         text = f"{version}, for {use}" if version else f"not installed; only for {use}"
         needs_gpu = name == "bitsandbytes" and not (torch is not None and torch.cuda.is_available())
         text += ", of which there is none here" if needs_gpu else ""
-        yield Finding("optional", name, "ok" if version else "missing", text,
-                      "" if version or needs_gpu else f"pip install {name}", {"version": version})  # fmt: skip
+        mend = "" if version or needs_gpu else f"pip install {_BOUNDS.get(name, name)}"
+        yield Finding("optional", name, "ok" if version else "missing", text, mend, {"version": version})
 
 
 def _gpus(torch: Any) -> Iterator[Finding]:

@@ -82,17 +82,20 @@ def check(study: Any, is_offline: bool = False) -> None:
         if is_offline and not tasks.is_local(ref, study.data_dir, "train"):
             continue
         with at(study, "train", index):
-            found = study.samples(ref)
-        chats += [sample.turns for sample in found[:_FIRST] if sample.turns]
-        if len(found) < 2:
+            rows = study.samples(ref)
+        chats += [sample.turns for sample in rows[:_FIRST] if sample.turns]
+        if len(rows) < 2:
             with at(study, "train", index, "limit"):
                 raise DataError("one training row can't be split into rows to train on and rows to validate on",
-                                got=len(found), hint="Raise the limit, or give more rows")  # fmt: skip
+                                got=len(rows), hint="Raise the limit, or give more rows")  # fmt: skip
     for ref, _ in study.config.evaluations(None):
         if not (is_offline and not tasks.is_local(ref, study.data_dir)):
             with at(study, *_declared(study.config, ref)):
-                tests = study.prepared(study.test_task(ref)).samples
-            chats += [sample.turns for sample in tests[:_FIRST] if sample.turns]
+                found = study.prepared(study.test_task(ref))
+            if found.kind == "generate":
+                with at(study, *_declared(study.config, ref), "max_new_tokens"):
+                    _check_room(models, ref, found.max_new_tokens)
+            chats += [sample.turns for sample in found.samples[:_FIRST] if sample.turns]
     named = [(index, arm.targets) for index, entry in enumerate(study.config.arm_entries) for arm in entry.arms()
              if arm.kind == "lora" and arm.targets != ("all-linear",)]  # fmt: skip
     for index, model in enumerate(models):
@@ -100,6 +103,14 @@ def check(study: Any, is_offline: bool = False) -> None:
             _check_chats(study, index, model, chats)
         if named or study.given() or not is_offline:
             _check_modules(study, index, model, named)
+
+
+def _check_room(models: list[ModelRef], ref: TaskRef, new: int) -> None:
+    for model in models:
+        most = locate.max_positions(model)
+        if most is not None and new >= most:
+            raise DataError(f"{ref.name}: max_new_tokens leaves no room for the question", got=new,
+                            hint=f"{model.name} takes {most} tokens in all")  # fmt: skip
 
 
 def _check_chats(study: Any, index: int, model: ModelRef, chats: list[Any]) -> None:

@@ -71,6 +71,8 @@ def _check_name(name: str, plural: str) -> None:
     if not re.fullmatch(rf"[a-z][a-z0-9_]{{0,{_MOST_LETTERS - 1}}}", name) or keyword.iskeyword(name):
         raise InputError("a plug-in's name is a Python name in lower case, up to 40 letters, digits and underscores",
                          got=name, hint="For example: staging_ports")  # fmt: skip
+    if name == "conftest" or name.startswith("test_"):
+        raise InputError("pytest gives this name a meaning of its own", got=name, hint=f"For example: my_{name}")
     if name in plugins.names(plural):
         raise InputError(f"there is a {plural.rstrip('s')} of that name already, from {_owner(plural, name)}", got=name,
                          hint=f"See: rankscope list {plural}")  # fmt: skip

@@ -79,6 +79,9 @@ def encode_train_set(base: Base, samples: tuple, recipe: Recipe) -> TrainSet:
             examples.append(example)
     train, validation = split_validation([e.ids for e in examples], recipe.validation, recipe.validation_max)
     if not train or (recipe.validation > 0 and not validation):
+        if len(examples) > 1 and len({tuple(e.ids) for e in examples}) == 1:
+            raise DataError("all rows give the same tokens: is this the model's language?", got=len(examples),
+                            hint="Take a model whose tokenizer knows these texts")  # fmt: skip
         what = "too few training examples are left after tokenising: one to train on and one to validate on are needed"
         raise DataError(what, got=f"{len(samples)} rows, {dropped} dropped", hint="Give more rows, or longer ones")
     lengths = [len(examples[i].ids) for i in train]
