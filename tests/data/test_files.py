@@ -186,3 +186,14 @@ def test_a_parquet_file_of_many_groups_and_kinds_comes_in_order(tmp_path):
     found = read_file(path)
     assert [row["n"] for row in found.rows] == list(range(5000)) and found.rows[4999]["l"] == ["x", "4999"]
     assert found.place(4999) == f"{path}, row 5000"
+
+
+def test_numbers_keep_the_digits_they_are_written_with(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1.50, "b": [1e5], "c": 3}\n')
+    (row,) = read_file(path).rows
+    assert (str(row["a"]), row["a"], str(row["b"][0]), json.dumps(row)) == (
+        "1.50", 1.5, "1e5", '{"a": 1.5, "b": [100000.0], "c": 3}')  # fmt: skip
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": pyarrow.array([0.1, None, 3.0], pyarrow.float32())}), path)
+    assert [row["a"] for row in read_file(path).rows] == [0.1, None, 3.0]

@@ -53,6 +53,20 @@ class Rows:
         return self.places[index] if self.places else f"{self.origin}, row {index + 1}"
 
 
+class Literal(float):
+    """A number of a JSON file that knows how it is written there: 1.50 stays 1.50 in a prompt."""
+
+    __slots__ = ("word",)
+
+    def __new__(cls, word: str) -> Literal:
+        value = super().__new__(cls, word)
+        value.word = word
+        return value
+
+    def __str__(self) -> str:
+        return self.word
+
+
 def read_file(path: str | Path) -> Rows:
     """The rows of a user's file of any kind it may have.
 
@@ -184,8 +198,8 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is no number in JSON")
 
 
-def _finite(word: str) -> float:
-    if not math.isfinite(value := float(word)):
+def _finite(word: str) -> Literal:
+    if not math.isfinite(value := Literal(word)):
         raise ValueError(f"the number {word[:20]} is too large")
     return value
 
@@ -282,7 +296,12 @@ def _parquet(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _unpacked(column: Any) -> Any:
-    """A column of codes for texts as the texts themselves, so that its size is what its rows will take."""
+    """A column of codes for texts as the texts themselves, so that its size is what its rows will take.
+
+    Numbers of 32 bits keep their digits: 0.1 is 0.1 and not 0.10000000149011612.
+    """
+    if str(column.type) == "float":
+        return column.cast("string").cast("double")
     return column.dictionary_decode() if hasattr(column, "dictionary_decode") else column
 
 
