@@ -157,6 +157,10 @@ def test_token_f1_of_two_empty_bags_is_one():
     assert value("token_f1", Sample("i", "p", " The ..."), text="a") == 1.0
 
 
+def test_a_scorer_with_settings_says_what_it_gives_in_one_line():
+    assert plugins.get("scorers", "regex").summary.startswith("1.0 if the last match of your pattern's first group")
+
+
 def judged(pattern, target, text):
     return pick("regex", {"pattern": pattern})(Sample("i", "p", target), Response(text=text)).value
 
@@ -181,8 +185,13 @@ def test_regex_leaves_white_space_around_the_group_out():
     assert judged("is(.*)end", " is 4 end", "is  4end") == 1.0
 
 
+def test_regex_begins_where_the_answer_does():
+    assert judged("^([A-D])", " B", "\n B, of course") == 1.0
+    assert judged("([A-D])$", " B", "it is B \n") == 1.0
+
+
 def test_regex_fails_on_an_answer_that_the_pattern_does_not_match():
-    with pytest.raises(RunFailed, match="matches nothing in the expected answer of item i"):
+    with pytest.raises(RunFailed, match=r"matches nothing in the expected answer of item i \(got 'four'\)"):
         judged("answer is ([0-9]+)", " four", "answer is 4")
     with pytest.raises(RunFailed):
         judged("x|(y)", " x", "x")  # a match in which the group took no part
@@ -203,6 +212,12 @@ def test_regex_fails_on_an_answer_that_the_pattern_does_not_match():
         ("(a*?b)*", "a repeat inside a repeat"),
         ("(?:(x|y+)z){2,}", "a repeat inside a repeat"),
         ("((?:a{0,500})*)", "a repeat inside a repeat"),
+        ("((?:a|aa)+)b", "alternatives inside one"),
+        ("((?:a|ab|b|aba)*)c", "alternatives inside one"),
+        ("((?:a?a){30})b", "a repeat inside a repeat"),
+        ("((?=(?:a|aa)+b).*)", "alternatives inside one"),
+        ("(x)(?(1)(?:a?a)+|y)", "a repeat inside a repeat"),
+        ("((?:[0-9]{3},?)+)", "a repeat inside a repeat.*matches in one way alone"),
     ],
 )
 def test_a_pattern_that_is_none_or_could_take_forever_is_refused(pattern, message):
@@ -212,7 +227,10 @@ def test_a_pattern_that_is_none_or_could_take_forever_is_refused(pattern, messag
 
 def test_repeats_side_by_side_and_short_ones_inside_are_fine():
     assert judged("([0-9]+)[.,]*([0-9]{1,3})", " 12.5", "12.5") == 1.0
-    assert judged("((?:[0-9]{3},?)+)", " 123,456", "so 123,456") == 1.0
+    assert judged("([0-9]{1,3}(?:,[0-9]{3})*)", " 123,456", "so 123,456") == 1.0
+    assert judged("((?:a|b|[cd])+)", " abcd", "abcd") == 1.0
+    assert judged("(yes|no|(?:or|and){2})", " no", "yes or no") == 1.0
+    assert judged(r"(?:\w+ ){1,2}([0-9]+)", " a b 4", "a b 4") == 1.0
 
 
 @pytest.mark.parametrize("name", plugins.names("scorers"))

@@ -44,6 +44,11 @@ class Configurable:
     options: tuple[str, ...]
     example: Mapping[str, Any]
 
+    @property
+    def summary(self) -> str:
+        """What the scorer says of itself: the first line of ``make``'s docstring."""
+        return (self.make.__doc__ or "").strip().partition("\n")[0]
+
 
 def scored(sample: Sample, value: float | bool, response: str = "") -> Score:
     """The score of a sample, with the sample's id, subject and cluster."""

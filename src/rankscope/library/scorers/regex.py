@@ -2,8 +2,10 @@
 
 The setting ``pattern`` is a regular expression of Python's ``re`` (``.`` doesn't match a line break) with a group
 around what counts. The last match decides, as models correct themselves and answers stand at the end; white space
-around the group is left out. Of a text the last 4,000 characters are read. A pattern with an unbounded repeat inside
-another (such as ``(a+)+``) is refused: it can take longer than the study. Source: none, this is plain extraction.
+around the text and around the group is left out, so ``^`` is where the answer begins. Of a text the last 4,000
+characters are read. A repeat of what can match in several ways (``(a+)+``, ``(?:a|aa)+``, ``([0-9]{3},?)+``) is refused
+unless the ways are few: it can take longer than the study. ``[ab]+`` and ``[0-9]{1,3}(?:,[0-9]{3})*`` are fine. That
+bounds repeats inside repeats alone: many side by side are slow, too. Source: none, this is plain extraction.
 
 Worked instance: pattern 'answer is ([0-9]+)', expected '2 + 2, so the answer is 4', given 'The answer is 5, no: the
 answer is 4.': '4' and '4', right. A response without a match is wrong; an expected answer without one is an error.
@@ -11,6 +13,7 @@ answer is 4.': '4' and '4', right. A response without a match is wrong; an expec
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +29,15 @@ except ImportError:  # Python 3.10
     import sre_parse as parser
 
 READ = 4000
+MOST = READ**2  # ways to match what is repeated
 _HINT = "For example: pattern: 'answer is ([0-9]+)'"
 
 
 def make(options: Mapping[str, Any]) -> Scorer:
-    """A scorer for ``options['pattern']``. Raises DataError if it is no pattern, has no group or repeats repeats."""
+    """1.0 if the last match of your pattern's first group is the one in the expected answer.
+
+    Raises DataError for a setting that is no pattern, has no group, or repeats what can match in several ways.
+    """
     pattern = options.get("pattern")
     if not isinstance(pattern, str) or not pattern:
         raise DataError("the scorer regex needs a pattern", got=pattern, hint=_HINT)
@@ -41,36 +48,45 @@ def make(options: Mapping[str, Any]) -> Scorer:
         raise DataError(f"pattern: no regular expression: {error}", got=pattern, hint=_HINT) from error
     if not compiled.groups:
         raise DataError("pattern: put what counts into a group ( )", got=pattern, hint=_HINT)
-    if _repeats(tree) > 1:
-        raise DataError("pattern: a repeat inside a repeat can take forever", got=pattern, hint=_HINT)
+    if _ways(tree) is None:
+        raise DataError("pattern: a repeat inside a repeat, or alternatives inside one, can take forever", got=pattern,
+                        hint="Repeat what matches in one way alone: [0-9,]+ and not ([0-9]+,?)+")  # fmt: skip
 
     def regex(sample: Sample, response: Response) -> Score:
         """1.0 if the last match's first group is the target's. Raises RunFailed if the target has no match."""
         expected = _last(compiled, sample.target)
         if expected is None:
             raise RunFailed(f"the pattern matches nothing in the expected answer of item {sample.id}",
-                            stage="evaluate", got=sample.target[-80:])  # fmt: skip
+                            stage="evaluate", got=sample.target.strip()[-80:])  # fmt: skip
         return scored(sample, _last(compiled, response.text) == expected, response.text)
 
     return regex
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str | None:
-    groups = [match.group(1) for match in pattern.finditer(text[-READ:])]
+    groups = [match.group(1) for match in pattern.finditer(text.strip()[-READ:])]
     return groups[-1].strip() if groups and groups[-1] is not None else None
 
 
-def _repeats(node: Any) -> int:
-    """How many unbounded repeats lie inside one another at most."""
-    found = 0
+def _ways(node: Any) -> int | None:
+    """In how many ways a part of a pattern can match at one place at most; None if a repeat multiplies too many."""
     if isinstance(node, parser.SubPattern):
-        return max((_repeats(item) for item in node), default=0)
-    if isinstance(node, tuple) and node and str(node[0]) in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-        _, (_, most, inner) = node
-        return (most is parser.MAXREPEAT or most > 100) + _repeats(inner)
-    if isinstance(node, list | tuple):
-        found = max((_repeats(item) for item in node), default=0)
-    return found
+        parts = [_ways(item) for item in node]
+        return None if None in parts else math.prod(parts)
+    name, inside = str(node[0]), node[1]
+    if name == "BRANCH":
+        parts = [_ways(item) for item in inside[1]]
+        return None if None in parts else sum(parts)
+    if "REPEAT" in name:
+        least, most, inner = inside
+        if (ways := _ways(inner)) is None or ways == 1:
+            return ways and max(1, min(int(most), READ) - least + 1)
+        if most > 1 and (most >= MOST.bit_length() or ways**most > MOST):
+            return None
+        return ways**most + (least == 0)
+    held = inside if isinstance(inside, tuple) else (inside,)
+    parts = [_ways(item) for item in held if isinstance(item, parser.SubPattern)]
+    return None if None in parts else math.prod(parts)
 
 
 PLUGIN = Configurable(make, ("pattern",), {"pattern": "(.+)"})
