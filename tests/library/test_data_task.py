@@ -44,10 +44,48 @@ def test_one_file_is_split_by_content_and_nothing_is_on_both_sides(tmp_path):
     assert {s.prompt for s in prepare(ref(path=shuffled)).samples} == {s.prompt for s in test.samples}
 
 
-def test_copies_that_differ_only_in_columns_that_are_not_used_stay_on_one_side(tmp_path):
-    path = write(tmp_path / "my.jsonl", [{**row, "id": i, "when": i} for i, row in enumerate(ANSWERS * 2)])
-    test, train = prepare(ref(path=path)), train_samples(ref(path=path))
+def test_copies_that_differ_only_in_their_id_stay_on_one_side(tmp_path):
+    path = write(tmp_path / "my.jsonl", [{**row, "id": i, "nr": i} for i, row in enumerate(ANSWERS * 2)])
+    test, train = prepare(ref(path=path, id="nr")), train_samples(ref(path=path, id="nr"))
     assert not {s.prompt for s in test.samples} & {s.prompt for s in train}
+
+
+def test_a_rows_side_is_the_same_whatever_is_made_of_it(tmp_path):
+    found = [{"prompt": f"Say {i}:", "completion": str(i), "more": f"m{i}", "id": i, "n": [i]} for i in range(60)]
+    path = write(tmp_path / "my.jsonl", found)
+    train = {s.id for s in train_samples(ref(path=path))}
+    for options in ({"chat": True}, {"prompt": "more"}, {"prompt": "{more} {prompt}"}, {"text": "more"}):
+        test = {s.id for s in prepare(ref(path=path, **options)).samples}
+        assert test and not test & train and test | train == {str(i) for i in range(60)}
+
+
+def test_numbers_and_digits_blanks_and_missing_cells_are_split_alike(tmp_path):
+    text = "prompt,completion,note\n" + "".join(f"Say {i}:,{i},\n" for i in range(60))
+    (tmp_path / "my.csv").write_text(text)
+    path = write(tmp_path / "my.jsonl", [{"prompt": f"Say {i}:", "completion": i} for i in range(60)])
+    assert prepare(ref(path=path)).samples == prepare(ref(path=str(tmp_path / "my.csv"))).samples
+
+
+def test_clusters_of_plain_text_are_kept(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"text": "Rain.", "who": "x", "subject": "s"}, {"text": "Sun.", "who": 7}])
+    found = prepare(ref(test=path, cluster="who")).samples
+    assert [(s.cluster, s.subject) for s in found] == [("x", "s"), ("7", "")]
+
+
+def test_a_blank_column_that_the_form_does_not_use_leaves_no_row_out(tmp_path):
+    rows = [{"prompt": "p", "completion": "c", "text": ""}, {"prompt": "q", "completion": "", "text": "t"}]
+    path = write(tmp_path / "a.jsonl", [*rows, {"prompt": "r", "completion": "d"}])
+    assert [s.prompt for s in prepare(ref(test=path)).samples] == ["p", "r"]
+    path = write(tmp_path / "b.jsonl", rows)
+    assert [s.target for s in prepare(ref("text", test=path)).samples] == ["t"]
+    path = write(tmp_path / "c.jsonl", [{**QUESTIONS[0], "completion": ""}])
+    assert len(prepare(ref(test=path)).samples) == 1
+
+
+def test_an_id_that_is_blank_is_made_from_the_row(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,completion,k\np,c,\nq,d,7\n")
+    named, plain = (prepare(ref(test=str(tmp_path / "a.csv"), **o)).samples for o in ({"id": "k"}, {}))
+    assert [s.id for s in named] == [plain[0].id, "7"]
 
 
 def test_the_same_rows_are_split_alike_whatever_file_they_come_in(tmp_path):
@@ -112,7 +150,7 @@ def test_conversations_are_scored_on_their_last_answer_and_take_no_shots(tmp_pat
     [
         ({"prompt": "q", "choices": ["a", "b"]}, r"my\.jsonl:61: the row has no 'answer'"),
         ({"choices": ["a", "b"], "answer": 0}, r"my\.jsonl:61: the row has no 'prompt'. Its fields: choices, answer"),
-        ({"prompt": "q", "completion": "c"}, r"my\.jsonl:61: the row has no 'choices'"),
+        ({"prompt": "q", "completion": "c"}, r"my\.jsonl:61: rows of different layouts"),
     ],
 )
 def test_a_row_that_makes_no_sense_is_named_by_file_and_line(tmp_path, row, message):
@@ -171,16 +209,55 @@ def own(tmp_path, code: str) -> str:
 @pytest.mark.parametrize(
     ("code", "value"),
     [
-        ("def judge(s, r): return s.target.strip() == r.text.strip()", 1.0),
-        ("def judge(s, r): return 0.25", 0.25),
-        ("import numpy as np\ndef judge(s, r): return np.float32(0.5)", 0.5),
-        ("from rankscope.records import Score\ndef judge(s, r): return Score('other', 0.75)", 0.75),
+        ("def judge(s, r): return s.target.strip() == r.text.strip()", 0.0),
+        ("def judge(s, r): return 1 if r.text == s.target else 0.25", 0.25),
+        ("import numpy as np\ndef judge(s, r): return np.float32(1 if r.text == s.target else 0.5)", 0.5),
+        (
+            "from rankscope.records import Score\ndef judge(s, r): return Score('x', 1 - 0.25 * (r.text != s.target))",
+            0.75,
+        ),
     ],
 )
 def test_a_function_of_the_users_judges_and_its_item_is_the_samples(tmp_path, code, value):
     found = prepare(ref(test=write(tmp_path / "a.jsonl", ANSWERS), scorer=own(tmp_path, code)))
-    score = found.scorer(found.samples[0], Response(text=found.samples[0].target))
+    score = found.scorer(found.samples[0], Response(text="other"))
     assert (score.value, score.item) == (value, found.samples[0].id)
+
+
+def test_a_scorer_that_gives_a_perfect_answer_less_than_1_is_an_error_with_the_rows_place(tmp_path):
+    path = write(tmp_path / "a.jsonl", [*ANSWERS[:4], {"prompt": "p", "completion": "long answer"}])
+    scorer = own(tmp_path, "def judge(s, r): return len(r.text.strip()) < 4")
+    with pytest.raises(DataError, match=r"a\.jsonl:5: the scorer .*mine\.py@judge' gives a perfect answer less than 1"):
+        prepare(ref(test=path, scorer=scorer))
+    with pytest.raises(DataError, match=r"a\.jsonl:1: the scorer 'final_number' gives a perfect"):
+        prepare(ref(test=path, scorer="final_number"))
+
+
+STEPS = {"prompt": "p", "completion": "Step one.\n\nThe answer is 4"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scorer": "exact_match"},
+        {"scorer": "token_f1"},
+        {"scorer": "regex", "pattern": "answer is ([0-9]+)"},
+        {"scorer": "def judge(s, r): return r.text == s.target"},
+    ],
+)
+def test_an_answer_that_ends_beyond_a_blank_line_is_refused_where_it_can_not_be_right(tmp_path, options):
+    path = write(tmp_path / "a.jsonl", [*({**STEPS, "completion": f"answer is {i}"} for i in range(9)), STEPS])
+    if "def" in options["scorer"]:
+        options = {"scorer": own(tmp_path, options["scorer"])}
+    with pytest.raises(DataError, match=r"a\.jsonl:10: .*none can be right \(got '\\n\\n'\)\. Set form: completion"):
+        prepare(ref(test=path, **options))
+    assert prepare(ref("completion", test=path)).kind == "completion"
+
+
+def test_blank_lines_are_fine_where_the_score_stands_before_them_and_in_conversations(tmp_path):
+    path = write(tmp_path / "a.jsonl", [STEPS])
+    assert prepare(ref(test=path, scorer="regex", pattern="(Step [a-z]+)")).kind == "generate"
+    assert prepare(ref(test=path, scorer="exact_match", chat=True)).kind == "generate"
 
 
 @pytest.mark.parametrize("result", ["1 / 0", "2.0", "-0.1", "float('nan')", "'yes'", "None", "[][0]"])

@@ -137,8 +137,76 @@ def test_an_answer_is_an_index_a_letter_or_the_text_and_must_be_one_of_the_choic
 
 def test_a_choice_that_is_itself_a_letter_or_a_number_goes_before_letters_and_indices():
     assert one({"question": "p", "choices": ["B", "A"], "answer": "A"})["answer"] == 1
-    assert one({"question": "p", "choices": ["1", "0"], "answer": "0"})["answer"] == 1
-    assert one({"question": "p", "choices": ["1", "0"], "answer": 0})["answer"] == 0
+    assert one({"question": "p", "choices": ["8080", "9090"], "answer": 9090})["answer"] == 1
+
+
+@pytest.mark.parametrize(("choices", "answer", "index"), [
+    ([10, 20, 30], 20, 1), ([10, 20, 30], 1, 1), ([0, 1, 2], 1, 1), (["1.0", "5"], 1, None), ([1, 2, 3, 4], 2, None),
+    (["1", "0"], 0, None), (["3", "3", "1"], 1, None), (["1", "0"], "A", 0), (["1", "0"], 1.0, None),
+    (["x", "2.0"], 2, 1), (["x", "y"], "1.0", 1),
+])  # fmt: skip
+def test_a_number_means_the_same_as_digits_and_what_is_both_text_and_index_is_ambiguous(choices, answer, index):
+    for same in (answer, str(answer)):
+        row = {"question": "p", "choices": choices, "answer": same}
+        if index is not None:
+            assert one(row)["answer"] == index
+            continue
+        with pytest.raises(DataError, match=r"my\.jsonl:1: the answer is ambiguous.*Write its letter: [A-D] \("):
+            one(row)
+
+
+ARC = {"text": ["x", "y", "z"], "label": ["1", "2", "3"]}
+
+
+def test_the_answer_to_labelled_choices_is_a_label():
+    assert [one({"question": "p", "choices": ARC, "answer": a})["answer"] for a in ("1", 3, " 2 ")] == [0, 2, 1]
+    with pytest.raises(DataError, match=r"none of the labels \(got '0'\)\. Labels: 1, 2, 3"):
+        one({"question": "p", "choices": ARC, "answer": "0"})
+    for label in (["1", "2"], ["1", "1", "2"]):
+        with pytest.raises(DataError, match="3 choices need as many labels, all different"):
+            one({"question": "p", "choices": {**ARC, "label": label}, "answer": "1"})
+    assert one({"question": "p", "choices": {"text": ["x", "y"]}, "answer": 1})["answer"] == 1
+
+
+def test_an_option_wins_over_a_columns_name():
+    row = {"question": "q", "choices": ["x", "y"], "answer": 0, "gold": 1}
+    assert one(row, answer="gold")["answer"] == 1
+    assert one(row, prompt="question", answer="gold") == {"prompt": "q", "choices": ["x", "y"], "answer": 1}
+    assert one({"question": "q", "answer": "old", "gold": "new"}, answer="gold")["completion"] == "new"
+    assert one({"question": "q", "answer": "a", "id": "1", "key": "2"}, id="key")["id"] == "2"
+
+
+def test_an_id_that_is_only_guessed_and_is_no_text_is_left_alone():
+    assert one({"prompt": "p", "completion": "c", "id": ["x"], "subject": True}) == {"prompt": "p", "completion": "c"}
+    with pytest.raises(DataError, match="'id' must be a text or a number"):
+        one({"prompt": "p", "completion": "c", "id": ["x"]}, id="id")
+
+
+def test_columns_of_any_row_count_and_an_id_may_be_missing():
+    found = shaped(
+        rows({"prompt": "p", "completion": "c"}, {"prompt": "q", "completion": "d", "cluster": "k", "id": 2}), {}
+    )
+    assert [row.get("cluster") for row in found.rows] == [None, "k"] and found.rows[1]["id"] == "2"
+
+
+def test_rows_of_several_layouts_are_an_error_at_the_first_that_differs():
+    plain = {"question": "q", "answer": "a"}
+    for other in ({**plain, "choices": ["a", "b"]}, {"messages": MESSAGES}, {"prompt": "p", "completion": "c"}):
+        with pytest.raises(DataError, match=r"my\.jsonl:3: rows of different layouts in one file"):
+            shaped(rows(plain, plain, other, plain), {})
+
+
+def test_a_template_of_blank_cells_alone_is_blank():
+    found = shaped(
+        rows({"q": " ", "c": "x", "a": 1}, {"q": "p", "c": "", "a": 2}), {"prompt": "Q: {q}\nA:", "completion": "a"}
+    )
+    assert [row["prompt"] for row in found.rows] == ["Q: p\nA:"]
+    found = shaped(rows({"q": "p", "c": "", "a": 2}), {"prompt": "{c} {q}", "completion": "a"})
+    assert found.rows[0]["prompt"] == " p"
+
+
+def test_whole_floats_lose_their_point():
+    assert one({"question": 3.0, "answer": 2.5}) == {"prompt": "3", "completion": "2.5"}
 
 
 @pytest.mark.parametrize(
@@ -164,6 +232,20 @@ def test_a_choice_that_is_itself_a_letter_or_a_number_goes_before_letters_and_in
         ({"question": "p", "choices": "ab", "answer": 0}, {}, "'choices' must be a list of texts.*one column a choice"),
         ({"question": "p", "choices": ["a"], "answer": 0}, {}, "needs 2 to 26 choices"),
         ({"question": "p", "choices": ["a", ""], "answer": 0}, {}, "a choice is empty"),
+        (
+            {"prompt": 1, "messages": MESSAGES},
+            {"prompt": "prompt", "messages": "messages"},
+            "messages: .*contradicts prompt",
+        ),
+        ({"text": 1, "completion": 2}, {"text": "text", "completion": "completion"}, "text: .*contradicts completion"),
+        ({"messages": MESSAGES, "a": 1}, {"answer": "a"}, "answer: is for rows with choices"),
+        ({"prompt": 1, "completion": 2, "a": 1}, {"answer": "a"}, "answer: is for rows with choices"),
+        (
+            {"q": 1, "c": 2, "a": 1},
+            {"prompt": "q", "completion": "c", "answer": "a"},
+            "answer: is for rows with choices",
+        ),
+        ({"question": 1, "answer": 2}, {"answer": "gold"}, "answer: no column 'gold'"),
         ({"messages": "Hi"}, {}, "must be a list of turns"),
         ({"messages": ["Hi"]}, {}, "turn 1 must be an object with role and content"),
         ({"messages": [{"role": "tool", "content": "x"}]}, {}, "turn 1 has a role that isn't known.*'tool'"),

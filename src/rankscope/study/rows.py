@@ -138,7 +138,7 @@ def _blank(study: Any, ref: TaskRef) -> int:
     if ref.limit is not None:
         return 0
     task = tasks.get_task(ref.task)
-    return task.read(dict(ref.options), "train", study.data_dir).blank
+    return task.read({"form": ref.form, **dict(ref.options)}, "train", study.data_dir).blank
 
 
 def _share(count: int, of: int) -> str:

@@ -2,7 +2,7 @@
 
 Three kinds: one on the shelf, one on the shelf with settings, and a Python function of the user's (``file.py@name``),
 whose value must lie between 0 and 1. A named scorer is tried on perfect answers before anything is trained, so that
-what can't be judged is known then. Knows nothing about models.
+what can't be judged, or can't be right, is known then. Knows nothing about models.
 """
 
 from __future__ import annotations
@@ -20,42 +20,82 @@ from rankscope.records import Score
 from rankscope.tasks.samples import Sample
 from rankscope.tasks.scoring import Configurable, Response, Scorer, scored
 
+TRIED = 5
+"""Perfect answers that a user's function is tried on."""
 
-def choose(usual: str, options: Mapping[str, Any], samples: Sequence[Sample], is_generated: bool) -> Scorer:
-    """The scorer that the options name, or else the usual one of the form. Raises as ``pick``."""
+
+def choose(
+    usual: str,
+    options: Mapping[str, Any],
+    samples: Sequence[Sample],
+    is_generated: bool,
+    stop: Sequence[str] = (),
+    places: Mapping[str, str] | None = None,
+) -> Scorer:
+    """The scorer that the options name, tried on ``samples``, or else the usual one of the form.
+
+    ``stop``: texts that end a generated answer; ``places``: where the item of an id stands. Raises as ``pick`` and
+    ``_try``, and DataError for a scorer of answers that aren't generated.
+    """
     name = options.get("scorer")
     if name is None:
         return pick(usual, options)
     if not is_generated:
         raise DataError("scorer: judges generated answers, and this form generates none", got=name,
                         hint="Leave it out, or set form: generate")  # fmt: skip
-    return pick(name, options, samples)
+    found = pick(name, options)
+    _try(found, name, samples, stop, places or {})
+    return found
 
 
-def pick(name: str, options: Mapping[str, Any], tried: Sequence[Sample] = ()) -> Scorer:
-    """The scorer called ``name`` with its settings from ``options``, tried on perfect generated answers to ``tried``.
+def pick(name: str, options: Mapping[str, Any]) -> Scorer:
+    """The scorer called ``name`` with its settings from ``options``.
 
-    A user's function is tried on the first of them alone. Raises PluginError if there is none, DataError if it can't
-    judge a perfect answer or a setting is missing, unknown or wrong.
+    Raises PluginError if there is none, DataError if a setting is missing, unknown or wrong.
     """
     found = plugins.get("scorers", name)
     settings = found.options if isinstance(found, Configurable) else ()
     if "pattern" in options and "pattern" not in settings:
         raise DataError("pattern: only the scorer regex has one", got=name, hint="Write scorer: regex beside it")
     if isinstance(found, Configurable):
-        found = found.make(options)
-    elif "@" in name:
-        found, tried = _users(found, name), tried[:1]
-    elif not callable(found):
+        return found.make(options)
+    if "@" in name:
+        return _users(found, name)
+    if not callable(found):
         raise DataError(f"{name!r} is not a scorer", got=type(found).__name__)
-    for sample in tried:
-        try:
-            found(sample, Response(text=sample.target))
-        except RunFailed as error:
-            raise DataError(
-                f"the scorer {name!r} can't judge a perfect answer: {error.what}", hint=error.hint
-            ) from error
     return found
+
+
+def _try(judge: Scorer, name: str, samples: Sequence[Sample], stop: Sequence[str], places: Mapping[str, str]) -> None:
+    """Raises DataError with the place of the first perfect answer that isn't judged 1, cut as a model's would be.
+
+    A user's function, which may be slow, is tried on a few items alone: the first, and the first that are cut.
+    """
+    cuts = [(sample, _cut(sample, stop)) for sample in samples]
+    if "@" in name:
+        cuts = cuts[:TRIED] + [(sample, text) for sample, text in cuts[TRIED:] if text != sample.target][:TRIED]
+    for sample, text in cuts:
+        where = places.get(sample.id, f"item {sample.id}")
+        try:
+            value = judge(sample, Response(text=text)).value
+        except RunFailed as error:
+            what, got, hint = f"the scorer {name!r} can't judge a perfect answer: {error.what}", error.got, error.hint
+            if text == sample.target:
+                raise DataError(what, got=got, where=where, hint=hint) from error
+            value = 0.0
+        if value < 1 - 1e-9 and text != sample.target:
+            raise DataError("the answer has a text in it at which a generated answer ends, so that none can be right",
+                            got=next(s for s in stop if s in sample.target), where=where,
+                            hint="Set form: completion, or leave such rows out")  # fmt: skip
+        if value < 1 - 1e-9:
+            raise DataError(f"the scorer {name!r} gives a perfect answer less than 1", got=value, where=where,
+                            hint="1 must be for the row's own answer: change the row, or the scorer")  # fmt: skip
+
+
+def _cut(sample: Sample, stop: Sequence[str]) -> str:
+    """The perfect answer up to the first stop text; a conversation's ends where its template says, and isn't cut."""
+    text = sample.target
+    return text if sample.turns else text[: min((text.find(s) for s in stop if s in text), default=len(text))]
 
 
 def perfect(sample: Sample) -> Response:

@@ -120,7 +120,8 @@ def plain_sample(row: Mapping[str, Any], form: str) -> Sample:
 def text_sample(row: Mapping[str, Any]) -> Sample:
     """A row with ``text``: nothing is asked, all of it is scored. Raises DataError if it is missing or empty."""
     text = _text(row, "text").strip()
-    return Sample(str(row.get("id") or item_id(text)), "", text, subject=str(row.get("subject") or ""))
+    subject, cluster = str(row.get("subject") or ""), str(row.get("cluster") or "")
+    return Sample(str(row.get("id") or item_id(text)), "", text, subject=subject, cluster=cluster)
 
 
 def chat_sample(turns: Sequence[tuple[str, str]], *, id: str = "", subject: str = "", cluster: str = "") -> Sample:

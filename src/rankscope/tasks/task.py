@@ -52,7 +52,8 @@ class Task:
     ``options`` are the names of the settings a reference may carry, ``files`` those that name files of the user.
     ``scoring`` are those that change how answers are judged and not what is trained; ``scorer`` is one of them where a
     study may name the scorer of generated answers. ``rows(options, split, data_dir)`` replaces the plain reading of
-    ``source``, ``source_of(options)`` says which it is; ``pick_form(options, rows)`` finds the default form.
+    ``source`` (the options have the reference's ``form``, too), ``source_of(options)`` says which it is;
+    ``pick_form(options, rows)`` finds the default form.
     ``header(sample, form)`` is put in front of the prompt. ``shots_same_subject`` takes few-shot examples from the
     item's own subject; ``spread_limit`` makes a limit take its rows from all subjects in turn. ``foreign``: another
     library builds the samples and judges the responses (a bridge); nothing else is asked then.
@@ -218,16 +219,18 @@ def prepare(ref: TaskRef, data_dir: Folder = None, split: str | None = None) -> 
         return task.foreign.prepare(ref)
     options = _options(task, ref)
     rows = task.read(options, split, data_dir)
-    samples = limited(_samples(task, rows, ref.form), ref.limit, task.spread_limit)
-    samples = _with_context(task, ref, samples, data_dir)
+    whole = _samples(task, rows, ref.form)
+    samples = _with_context(task, ref, limited(whole, ref.limit, task.spread_limit), data_dir)
     kind = KINDS[ref.form]
+    places = {sample.id: rows.place(i) for i, sample in enumerate(whole)} if options.get("scorer") else {}
+    usual = task.scorers.get(ref.form, SCORERS[ref.form])
     return Prepared(
         ref=ref,
         kind=kind,
         samples=samples,
         metric="cross_entropy" if kind in NATS else task.metric,
         chance=chance_of(samples, kind),
-        scorer=judging.choose(task.scorers.get(ref.form, SCORERS[ref.form]), options, samples, kind == "generate"),
+        scorer=judging.choose(usual, options, samples, kind == "generate", task.stop, places),
         stop=task.stop,
         max_new_tokens=options.get("max_new_tokens", task.max_new_tokens),
         origin=rows.origin,
@@ -264,7 +267,7 @@ def _options(task: Task, ref: TaskRef) -> dict[str, Any]:
         if name not in known:
             hint = f"It takes: {', '.join(known)}" if known else "It takes no options"
             raise DataError(f"{task.name} has no option {name!r}{plugins.did_you_mean(name, known)}", hint=hint)
-    options = dict(ref.options)
+    options = {"form": ref.form, **dict(ref.options)}
     for name, value in options.items():
         try:
             content_key(value)

@@ -4,7 +4,7 @@ Paper: none, the data is yours. Licence: yours.
 Data: the files or the dataset named in the task's options; ending .jsonl, .json, .csv, .tsv or .parquet.
 
 ================ ====================================================================================================
-``path``         one file; it is split by the content of each row, about 80 % to train on and 20 % to test
+``path``         one file; it is split by all that each row says but its ``id``, about 80 % to train on, 20 % to test
 ``train``        the training file; by itself it is split like ``path``
 ``test``         the test file; all its rows are scored
 ``hub``          a hub dataset (``org/name``), with ``config``, ``revision``, ``train_split``, ``test_split``; without a
@@ -13,13 +13,13 @@ Data: the files or the dataset named in the task's options; ending .jsonl, .json
 ``completion``
 ``messages``     the column with a conversation: a list of {role, content}, or of {from, value}
 ``text``         the column with plain text, for the form ``text``
-``choices``,     a column with a list, or a list of columns; and the column with the right one: its text, its letter or
-``answer``       its index from 0
+``choices``,     a column with a list, or a list of columns; and the column with the right one: its text, letter or
+``answer``       index from 0; with the ARC family's {text, label} its label
 ``id``, ...      columns: ``id``, ``subject``, ``cluster`` (rows that vary together)
 ``chat``         true: prompt and completion become a user and an assistant turn in the model's own chat template
 ``scorer``       how generated answers are judged: ``exact_match``, ``token_f1``, ``regex`` (with ``pattern``) or
                  your own ``file.py@name``, a function (sample, response) that gives a number between 0 and 1
-``max_new...``   ``max_new_tokens``: longest generated answer, 128
+``max_new...``   ``max_new_tokens``: longest generated answer, 128; it ends at a blank line too, but in a conversation
 ================ ====================================================================================================
 
 Without these the columns' names decide: messages or conversations; prompt and completion; prompt or question with
@@ -35,7 +35,7 @@ Worked instance (invented):
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +44,7 @@ from rankscope.data.files import Rows, read_file
 from rankscope.errors import DataError
 from rankscope.provenance import content_key
 from rankscope.tasks import shapes
+from rankscope.tasks.cells import content
 from rankscope.tasks.samples import Sample, chat_sample, plain_sample, text_sample
 from rankscope.tasks.task import Folder, Task
 
@@ -77,8 +78,11 @@ def rows(options: Mapping[str, Any], split: str, data_dir: Folder) -> Rows:
         found, is_whole = (read(source, split, data_dir), True) if is_named else read_part(source, split, data_dir)
     else:
         found, is_whole = _from_files(options, split)
-    found = shapes.shaped(found, options)
-    return found if is_whole else _part(found, split)
+    kept, indices = shapes.kept(found, options, options.get("form", "default"))
+    if is_whole:
+        return kept
+    ids = {"id", options.get("id")}
+    return _part(kept, split, [_is_test(found.rows[index], ids) for index in indices])
 
 
 def source_of(options: Mapping[str, Any]) -> Source | None:
@@ -119,9 +123,9 @@ def _from_files(options: Mapping[str, Any], split: str) -> tuple[Rows, bool]:
     return read_file(options["train"]), False
 
 
-def _part(whole: Rows, split: str) -> Rows:
-    """The training or test part of rows. A row's side depends on what it says alone: copies stay together."""
-    kept = [i for i, row in enumerate(whole.rows) if _is_test(row) == (split == "test")]
+def _part(whole: Rows, split: str, is_test: Sequence[bool]) -> Rows:
+    """The training or test part of rows; ``is_test`` says of each whether it's a test row."""
+    kept = [i for i, side in enumerate(is_test) if side == (split == "test")]
     if not kept:
         raise DataError(f"too few rows to split into train and test: none for {split}", got=len(whole.rows),
                         where=whole.origin, hint=_HINT)  # fmt: skip
@@ -135,8 +139,9 @@ def _part(whole: Rows, split: str) -> Rows:
     )
 
 
-def _is_test(row: dict[str, Any]) -> bool:
-    said = {name: value for name, value in row.items() if name not in ("id", "subject", "cluster")}
+def _is_test(row: Mapping[str, Any], ids: Collection[str | None]) -> bool:
+    """A row's side depends on what the file says alone, whatever becomes of it: no other use of it mixes the sides."""
+    said = content({name: value for name, value in row.items() if name not in ids})
     return int(content_key(said), 16) % TEST_SHARE == 0
 
 
