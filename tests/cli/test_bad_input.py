@@ -319,7 +319,9 @@ IN_STUDY = (
     ),
     Row(
         "a pattern that could take forever",
-        re.compile(r"study\.yaml:2: train\[0\]: pattern: a repeat inside a repeat can take forever .+"),
+        re.compile(
+            r"study\.yaml:2: train\[0\]: pattern: a repeat inside a repeat, or alternatives inside one, can take .+"
+        ),
         change=data('train: a.jsonl, test: a.jsonl, scorer: regex, pattern: "((x+)+)$"'),
         prepare=text("a.jsonl", PAIR + PAIR.replace("a?", "b?")),
     ),
@@ -333,12 +335,24 @@ IN_STUDY = (
         "a scorer of the user's that raises",
         re.compile(
             r"study\.yaml:2: train\[0\]: the scorer '.*mine\.py@judge' can't judge a perfect answer: the scorer "
-            r"mine\.py@judge failed on item \w+: ZeroDivisionError: division by zero"
+            r"mine\.py@judge failed on item \w+: ZeroDivisionError: division by zero, at .*a\.jsonl:1"
         ),
         change=data("train: a.jsonl, test: a.jsonl, scorer: mine.py@judge"),
         prepare=lambda folder: (
             (folder / "a.jsonl").write_text(PAIR + PAIR.replace("a?", "b?")),
             (folder / "mine.py").write_text("def judge(sample, response):\n    return 1 / 0\n"),
+        ),
+    ),
+    Row(
+        "a scorer that gives a perfect answer less than 1",
+        re.compile(
+            r"study\.yaml:2: train\[0\]: the scorer '.*mine\.py@judge' gives a perfect answer less than 1, at "
+            r".*a\.jsonl:1 \(got 0\.5\)\. .+"
+        ),
+        change=data("train: a.jsonl, test: a.jsonl, scorer: mine.py@judge"),
+        prepare=lambda folder: (
+            (folder / "a.jsonl").write_text(PAIR + PAIR.replace("a?", "b?")),
+            (folder / "mine.py").write_text("def judge(sample, response):\n    return 0.5\n"),
         ),
     ),
     Row(

@@ -227,9 +227,9 @@ def test_a_function_of_the_users_judges_and_its_item_is_the_samples(tmp_path, co
 def test_a_scorer_that_gives_a_perfect_answer_less_than_1_is_an_error_with_the_rows_place(tmp_path):
     path = write(tmp_path / "a.jsonl", [*ANSWERS[:4], {"prompt": "p", "completion": "long answer"}])
     scorer = own(tmp_path, "def judge(s, r): return len(r.text.strip()) < 4")
-    with pytest.raises(DataError, match=r"a\.jsonl:5: the scorer .*mine\.py@judge' gives a perfect answer less than 1"):
+    with pytest.raises(DataError, match=r"mine\.py@judge' gives a perfect answer less than 1, at .*a\.jsonl:5"):
         prepare(ref(test=path, scorer=scorer))
-    with pytest.raises(DataError, match=r"a\.jsonl:1: the scorer 'final_number' gives a perfect"):
+    with pytest.raises(DataError, match=r"'final_number' gives a perfect answer less than 1, at .*a\.jsonl:1 "):
         prepare(ref(test=path, scorer="final_number"))
 
 
@@ -249,7 +249,9 @@ def test_an_answer_that_ends_beyond_a_blank_line_is_refused_where_it_can_not_be_
     path = write(tmp_path / "a.jsonl", [*({**STEPS, "completion": f"answer is {i}"} for i in range(9)), STEPS])
     if "def" in options["scorer"]:
         options = {"scorer": own(tmp_path, options["scorer"])}
-    with pytest.raises(DataError, match=r"a\.jsonl:10: .*none can be right \(got '\\n\\n'\)\. Set form: completion"):
+    with pytest.raises(
+        DataError, match=r"the answer of .*a\.jsonl:10: none can be right \(got '\\n\\n'\)\. Set form: completion"
+    ):
         prepare(ref(test=path, **options))
     assert prepare(ref("completion", test=path)).kind == "completion"
 

@@ -214,6 +214,8 @@ def test_regex_fails_on_an_answer_that_the_pattern_does_not_match():
         ("((?:a{0,500})*)", "a repeat inside a repeat"),
         ("((?:a|aa)+)b", "alternatives inside one"),
         ("((?:a|ab|b|aba)*)c", "alternatives inside one"),
+        ("((?:a|aa){13})b", "alternatives inside one"),
+        ("((?:a+){3})b", "a repeat inside a repeat"),
         ("((?:a?a){30})b", "a repeat inside a repeat"),
         ("((?=(?:a|aa)+b).*)", "alternatives inside one"),
         ("(x)(?(1)(?:a?a)+|y)", "a repeat inside a repeat"),

@@ -75,20 +75,20 @@ def _try(judge: Scorer, name: str, samples: Sequence[Sample], stop: Sequence[str
     if "@" in name:
         cuts = cuts[:TRIED] + [(sample, text) for sample, text in cuts[TRIED:] if text != sample.target][:TRIED]
     for sample, text in cuts:
-        where = places.get(sample.id, f"item {sample.id}")
+        at = places.get(sample.id, f"item {sample.id}")
         try:
             value = judge(sample, Response(text=text)).value
         except RunFailed as error:
-            what, got, hint = f"the scorer {name!r} can't judge a perfect answer: {error.what}", error.got, error.hint
             if text == sample.target:
-                raise DataError(what, got=got, where=where, hint=hint) from error
+                what = f"the scorer {name!r} can't judge a perfect answer: {error.what}, at {at}"
+                raise DataError(what, got=error.got, hint=error.hint) from error
             value = 0.0
         if value < 1 - 1e-9 and text != sample.target:
-            raise DataError("the answer has a text in it at which a generated answer ends, so that none can be right",
-                            got=next(s for s in stop if s in sample.target), where=where,
+            raise DataError(f"a generated answer ends at a text that stands in the answer of {at}: none can be right",
+                            got=next(s for s in stop if s in sample.target),
                             hint="Set form: completion, or leave such rows out")  # fmt: skip
         if value < 1 - 1e-9:
-            raise DataError(f"the scorer {name!r} gives a perfect answer less than 1", got=value, where=where,
+            raise DataError(f"the scorer {name!r} gives a perfect answer less than 1, at {at}", got=value,
                             hint="1 must be for the row's own answer: change the row, or the scorer")  # fmt: skip
 
 

@@ -29,7 +29,8 @@ except ImportError:  # Python 3.10
     import sre_parse as parser
 
 READ = 4000
-MOST = READ**2  # ways to match what is repeated
+MOST = 4096  # ways to match what is repeated; they are tried at every place of a text
+MANY = 64  # a longer repeat counts as so many ways, so that it may come twice in a row
 _HINT = "For example: pattern: 'answer is ([0-9]+)'"
 
 
@@ -80,7 +81,7 @@ def _ways(node: Any) -> int | None:
     if "REPEAT" in name:
         least, most, inner = inside
         if (ways := _ways(inner)) is None or ways == 1:
-            return ways and max(1, min(int(most), READ) - least + 1)
+            return ways and max(1, min(int(most) - least + 1, MANY))
         if most > 1 and (most >= MOST.bit_length() or ways**most > MOST):
             return None
         return ways**most + (least == 0)
