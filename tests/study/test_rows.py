@@ -169,3 +169,14 @@ def test_the_report_says_how_many_blank_test_rows_were_left_out(planted, tmp_pat
         file.write('{"prompt": "  ", "completion": "x"}\n')
     result = Study.load(planted).run(tmp_path / "runs")
     assert "1 blank rows left out" in result.report(tmp_path / "r.md", "md").read_text()
+
+
+def test_blank_rows_of_one_file_count_on_the_side_they_would_be_on(planted, tmp_path):
+    rows_ = [{"prompt": f"Say {i}:", "completion": f"{i}" if i % 3 else ""} for i in range(90)]
+    planted["train"] = [{"task": "data", "name": "mine", "path": write(tmp_path / "one.jsonl", rows_)}]
+    study = Study.load(planted)
+    found = rows.known(study, None).counts["mine"]
+    ((_, ref),) = study.resolve()[1]
+    test = study.prepared(study.test_task(study.config.evaluations(None)[0][0]))
+    assert found.empty > 0 and test.blank > 0 and found.empty + test.blank == 30
+    assert found.rows == len(study.samples(ref)) + found.empty

@@ -82,7 +82,10 @@ def rows(options: Mapping[str, Any], split: str, data_dir: Folder) -> Rows:
     if is_whole:
         return kept
     ids = {"id", options.get("id")}
-    return _part(kept, split, [_is_test(found.rows[index], ids) for index in indices])
+    sides = [_is_test(row, ids) for row in found.rows]
+    here = sides.count(split == "test")
+    part = _part(kept, split, [sides[index] for index in indices])
+    return replace(part, blank=here - len(part.rows))
 
 
 def source_of(options: Mapping[str, Any]) -> Source | None:
