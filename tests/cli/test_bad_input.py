@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import types
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,28 @@ def without_a_tensor(name: str, tensor: str) -> Callable[[Path], Any]:
         shutil.copytree(MODEL, folder / name)
         kept = {k: v for k, v in load_file(MODEL / "model.safetensors").items() if k != tensor}
         save_file(kept, folder / name / "model.safetensors", {"format": "pt"})
+
+    return make
+
+
+def without_a_number(name: str, tensor: str) -> Callable[[Path], Any]:
+    def make(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        shutil.copytree(MODEL, folder / name)
+        tensors = load_file(MODEL / "model.safetensors")
+        tensors[tensor][3] = float("nan")
+        save_file(tensors, folder / name / "model.safetensors", {"format": "pt"})
+
+    return make
+
+
+def zipped(name: str, size: int = 50_000_000) -> Callable[[Path], Any]:
+    """A small zip file that unpacks to ``size`` bytes."""
+
+    def make(folder: Path) -> None:
+        with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("rows", b"\0" * size)
 
     return make
 
@@ -601,6 +624,28 @@ GIVEN = (
         "it, and save_pretrained",
         change=("[demo]", "[pickled]"),
         prepare=model("pickled", "config.json", "tokenizer.json", also="pytorch_model.bin"),
+    ),
+    Row(
+        "weights that are no numbers",
+        "nan: these weights hold NaN or infinity (got 'model.norm.weight'). Copy it again",
+        command="score nan demo_people --limit 4 -q",
+        prepare=without_a_number("nan", "model.norm.weight"),
+    ),
+    Row(
+        "a zip file called Parquet",
+        re.compile(r"bomb\.parquet: not a readable Parquet file: .+\. Copy it again"),
+        change=data("path: bomb.parquet"),
+        prepare=zipped("bomb.parquet"),
+    ),
+    Row(
+        "a hub dataset that leads out of the data folder",
+        "study.yaml:2: train[0]: hub: not the name of a dataset (got '../secrets'). It is written org/name",
+        change=data("hub: ../secrets"),
+    ),
+    Row(
+        "a config that leads out of the data folder",
+        "study.yaml:2: train[0]: config: not a name (got '../../x')",
+        change=data("hub: a/b, config: ../../x"),
     ),
     Row(
         "a file of weights whose header is a bomb",
