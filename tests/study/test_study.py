@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from rankscope.errors import InputError
+from rankscope.records import TaskRef
 from rankscope.storage.store import Store
-from rankscope.study import runner
+from rankscope.study import plan, runner
 from rankscope.study.plan import base_spec, run_key
 from rankscope.study.study import Study
 from rankscope.training.loop import Loop
@@ -189,3 +190,11 @@ def test_the_base_is_scored_once(small, store):
     (model,), _ = Study.load(small).resolve()
     with Store.open(store, write=False) as opened:
         assert len(opened.eval_ledgers(run_key(base_spec(model)))) == 3
+
+
+def test_a_change_of_generation_makes_generated_answers_anew_and_nothing_else(monkeypatch):
+    refs = [TaskRef("demo_people", form=form, data_key="k") for form in ("generate", "cloze")]
+    before = [plan.task_key(ref) for ref in refs]
+    monkeypatch.setattr(plan, "_GENERATION", plan._GENERATION + 1)
+    after = [plan.task_key(ref) for ref in refs]
+    assert after[0] != before[0] and after[1] == before[1]

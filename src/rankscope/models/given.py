@@ -105,7 +105,7 @@ def wearing(base: Base, given: Given) -> Iterator[Base]:
 def checkpoint(base: Base, arm: Arm) -> Base:
     """A fully fine-tuned model as an arm of the base: its weights under the base's tokenizer, so that all arms answer
     the same tokens. Raises ModelError if it isn't one of this base."""
-    other = load(ModelRef(arm.path, dtype=base.ref.dtype), base.device.type)
+    other = load(ModelRef(arm.path, dtype=base.ref.dtype, quantization=base.ref.quantization), base.device.type)
     check_same_shape(base.model, other.model, arm)
     return Base(other.ref, other.model, base.tokenizer, base.device, base.dtype)
 

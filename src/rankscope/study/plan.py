@@ -13,6 +13,7 @@ from rankscope.tasks.task import identity, scorer_identity
 
 _TRAINER = 2  # raised whenever training gives other weights for the same spec
 _SCORER = 2  # raised whenever a prompt, scorer or the engine gives other scores for the same task
+_GENERATION = 3  # the same for generated answers: since 3 they end at all end tokens of the model's own settings
 
 
 def run_key(spec: RunSpec) -> str:
@@ -34,8 +35,8 @@ def run_key(spec: RunSpec) -> str:
 
 def task_key(ref: TaskRef) -> str:
     """Identity of an evaluation task: all that can change its scores."""
-    foreign = scorer_identity(ref)
-    return content_key({"task": identity(ref), "scorer": _SCORER if foreign is None else [_SCORER, foreign]})
+    foreign, version = scorer_identity(ref), _GENERATION if ref.form == "generate" else _SCORER
+    return content_key({"task": identity(ref), "scorer": version if foreign is None else [version, foreign]})
 
 
 def base_spec(model: ModelRef) -> RunSpec:
