@@ -13,6 +13,8 @@ ArmKind = Literal["base", "lora", "full", "adapter", "checkpoint"]
 GIVEN = ("adapter", "checkpoint")
 """Kinds of arms that exist already: they are scored and never trained."""
 Status = Literal["done", "failed"]
+Skill = Literal["reasoning", "recall", "language"]
+"""What a task mainly asks for: steps of thought, stored knowledge, or a feeling for how text goes on."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,6 @@ def test_an_unknown_key_that_resembles_nothing_lists_the_keys(study):
     [
         (GOOD + "diagnose: [spectrum]\n", "study.yaml:11: diagnose"),
         (GOOD + "mitigate: []\n", "study.yaml:11: mitigate"),
-        (GOOD + "recommend: {prefer: cost}\n", "study.yaml:11: recommend.prefer"),
     ],
 )
 def test_what_is_planned_says_so(study, text, where):

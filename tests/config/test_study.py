@@ -19,7 +19,9 @@ def test_a_minimal_study_has_the_defaults_of_the_records(minimal):
     assert config.recipe() == Recipe()
     assert config.seeds == (0, 1, 2)
     assert (config.keep, config.data_dir, config.title) == ("adapters", None, None)
-    assert config.recommend.margin == 0.02
+    assert (config.recommend.margin, config.recommend.retain, config.recommend.prefer) == (None, None, "cost")
+    assert (config.evaluate.divergence, config.evaluate.trials, config.evaluate.noise_floor) == (True, True, True)
+    assert config.evaluate.alarm == 0.1
     assert [model.name for model in config.models()] == ["demo"]
 
 
@@ -51,6 +53,30 @@ def test_a_list_of_one_value_adds_nothing_to_the_name(minimal):
     assert [arm.name for arm in arms_of(minimal, {"lora": entry})[1:]] == ["lora-r8"]
     swept = {"rank": 8, "dropout": [0, 0.1]}
     assert [arm.name for arm in arms_of(minimal, {"lora": swept})[1:]] == ["lora-r8-d0", "lora-r8-d0.1"]
+
+
+def test_alpha_may_be_twice_the_rank_and_old_names_stay(minimal):
+    arms = arms_of(minimal, {"lora": {"rank": [4, 16], "alpha": "2r"}})[1:]
+    assert [(arm.name, arm.alpha) for arm in arms] == [("lora-r4", 8.0), ("lora-r16", 32.0)]
+    mixed = {"rank": [4, 16, 64], "alpha": [32, "2r"]}
+    arms = arms_of(minimal, {"lora": mixed})[1:]
+    assert [(arm.name, arm.alpha) for arm in arms] == [
+        ("lora-r4-a32", 32.0),
+        ("lora-r4-a2r", 8.0),
+        ("lora-r16-a32", 32.0),  # 2r is the same there
+        ("lora-r64-a32", 32.0),
+        ("lora-r64-a2r", 128.0),
+    ]
+    both = {"rank": 16, "alpha": [8, "2r"], "scaling": ["standard", "rslora"]}
+    names = [arm.name for arm in arms_of(minimal, {"lora": both})[1:]]
+    assert names == ["lora-r16-a8", "lora-r16-a8-rslora", "lora-r16-a2r", "lora-r16-a2r-rslora"]
+
+
+def test_a_study_may_say_what_a_task_asks_for_and_the_reference_does_not_change(minimal):
+    said = from_dict({**minimal, "train": [{"task": "gsm8k", "skill": "recall"}],
+                      "evaluate": {"retention": ["mmlu", {"task": "arc_easy", "skill": "language"}]}})  # fmt: skip
+    assert said.skills() == {"gsm8k": "recall", "arc_easy": "language"}
+    assert said.train_refs() == from_dict(minimal).train_refs()
 
 
 def test_a_given_name_replaces_lora_or_stands_alone(minimal):
@@ -201,6 +227,14 @@ def test_a_section_with_nothing_under_it_has_its_defaults(minimal):
         ({"evaluate": {"retention": ["mmlu", "mmlu"]}}, "evaluate.retention[1]: 'mmlu' is already in"),
         ({"evaluate": {"cross_domain": "some"}}, "evaluate.cross_domain: must be all or none, or a list (got 'some')"),
         ({"evaluate": {"in_domain": []}}, "evaluate.in_domain: must not be empty"),
+        ({"arms": [{"lora": {"rank": 8, "alpha": "4r"}}]}, "arms[0].lora.alpha: must be 2r, or a number (got '4r')"),
+        ({"arms": [{"lora": {"rank": 8, "alpha": [32, 0]}}]}, "arms[0].lora.alpha[1]: must be greater than 0 (got 0)"),
+        ({"arms": [{"lora": {"rank": 8, "alpha": ["2r", "2r"]}}]}, "arms[0].lora.alpha: '2r' is listed twice"),
+        ({"train": [{"task": "gsm8k", "skill": "maths"}]}, "train[0].skill: must be reasoning, recall or language"),
+        ({"evaluate": {"trials": "yes"}}, "evaluate.trials: must be true or false (got 'yes')"),
+        ({"evaluate": {"alarm": 0}}, "evaluate.alarm: must be greater than 0 (got 0)"),
+        ({"recommend": {"retain": 1.2}}, "recommend.retain: must be at most 1 (got 1.2)"),
+        ({"recommend": {"prefer": "speed"}}, "recommend.prefer: must be cost, retention or gain (got 'speed')"),
         ({"keep": "al"}, "keep: must be adapters, best or all (got 'al'). Did you mean 'all'?"),
         ({"name": "a/b"}, "name: must start with a letter or digit"),
         ({"data_dir": "nowhere"}, "data_dir: no such folder of data"),

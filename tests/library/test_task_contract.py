@@ -75,6 +75,12 @@ def test_a_tasks_file_opens_with_its_evidence(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_a_task_says_what_it_asks_for_unless_the_rows_are_the_users(name):
+    task = get_task(name)
+    assert (task.skill in ("reasoning", "recall", "language")) == (task.source is not None)
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_all_real_rows_keep_the_contract(name, real):
     ref, folder = real(name)
     task = get_task(name)

@@ -96,15 +96,22 @@ Rates = Annotated[
     Discriminator(word_or_list),
     BeforeValidator(_listed_number),
 ]
+Alpha = Annotated[
+    Annotated[Rate, Tag("number")] | Annotated[Literal["2r"], Tag("rule")],
+    Discriminator(lambda value: "rule" if isinstance(value, str) else "number"),
+]
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(listed), AfterValidator(filled), AfterValidator(unique)]
 
 
 class LoraArm(Section):
-    """LoRA at one or several ranks. Scaling of the update: alpha / rank, or alpha / sqrt(rank) for ``rslora``."""
+    """LoRA at one or several ranks. Scaling of the update: alpha / rank, or alpha / sqrt(rank) for ``rslora``.
+
+    ``alpha`` is a number, or ``2r``: twice the rank, so that alpha / rank is 2 at every rank.
+    """
 
     rank: Several[Positive]
-    alpha: Several[Rate] = (32.0,)
+    alpha: Several[Alpha] = (32.0,)
     targets: Several[Annotated[str, Strict(), Field(min_length=1)]] = ("all-linear",)
     lr: Rates = "auto"
     scaling: Several[Literal["standard", "rslora"]] = ("standard",)
@@ -118,31 +125,36 @@ class LoraArm(Section):
         return self
 
     def arms(self) -> list[Arm]:
-        """One Arm per combination of the swept keys, ranks outermost."""
+        """One Arm per combination of the swept keys, ranks outermost.
+
+        Where alphas of a list are the same at some rank (32 and 2r at rank 16), the first of them is the arm.
+        """
         lr, lr_auto = candidates(self.lr, LORA_GRID)
-        return [
-            Arm(
+        arms: dict[tuple[int, float, str, float], Arm] = {}
+        for rank, alpha, scaling, dropout in itertools.product(self.rank, self.alpha, self.scaling, self.dropout):
+            value = 2.0 * rank if alpha == "2r" else float(alpha)
+            arm = Arm(
                 name=self._name(rank, alpha, scaling, dropout),
                 kind="lora",
                 lr=lr,
                 lr_auto=lr_auto,
                 rank=rank,
-                alpha=float(alpha),
+                alpha=value,
                 targets=self.targets,
                 scaling=scaling,
                 dropout=float(dropout),
             )
-            for rank, alpha, scaling, dropout in itertools.product(self.rank, self.alpha, self.scaling, self.dropout)
-        ]
+            arms.setdefault((rank, value, scaling, float(dropout)), arm)
+        return list(arms.values())
 
-    def _name(self, rank: int, alpha: float, scaling: str, dropout: float) -> str:
+    def _name(self, rank: int, alpha: float | str, scaling: str, dropout: float) -> str:
         """``lora-r16``, and a suffix for each further key that really varies; ``name`` takes the place of 'lora-r16'
         if the entry has one rank, of 'lora' if it has several."""
         name = self.name or "lora"
         if self.name is None or len(self.rank) > 1:
             name += f"-r{rank}"
         if len(self.alpha) > 1:
-            name += f"-a{alpha:g}"
+            name += f"-a{alpha}" if isinstance(alpha, str) else f"-a{alpha:g}"
         if len(self.scaling) > 1 and scaling == "rslora":
             name += "-rslora"
         if len(self.dropout) > 1:

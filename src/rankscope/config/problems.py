@@ -17,7 +17,7 @@ from rankscope.config.study import StudyConfig
 
 Loc = tuple[str | int, ...]
 
-PLANNED = frozenset({"diagnose", "mitigate", "recommend.prefer", "recommend.retain"})
+PLANNED = frozenset({"diagnose", "mitigate"})
 """Keys of the design that this version doesn't build: no typing error, so they get their own sentence."""
 
 _EXAMPLES = {
@@ -94,7 +94,7 @@ def describe(error: dict[str, Any], document: dict[str, Any]) -> Problem:
         return Problem(trim(getattr(cause, "loc", ()), document) or loc, str(cause))
     if kind == "literal_error":
         words = context["expected"].replace("'", "")
-        more = ", or a list" if error["loc"][-1] == "word" else ""
+        more = {"word": ", or a list", "rule": ", or a number"}.get(error["loc"][-1], "")
         near = _nearest(str(got), words.replace(" or ", ", ").split(", "))
         return Problem(loc, f"must be {words}{more}", _shown(got), near)
     if kind in _BOUNDS:

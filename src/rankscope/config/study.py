@@ -41,7 +41,7 @@ from rankscope.config.arms import (
 )
 from rankscope.config.models import ModelEntry, Text, near_file
 from rankscope.config.places import bridged_task, is_same_task, label_of
-from rankscope.records import GIVEN, Arm, ModelRef, Recipe, Role, TaskRef
+from rankscope.records import GIVEN, Arm, ModelRef, Recipe, Role, Skill, TaskRef
 
 _LISTS = ("in_domain", "cross_domain", "retention")
 
@@ -64,6 +64,7 @@ class TaskEntry(Section):
     form: Text = "default"
     shots: Natural = 0
     name: Name | None = None
+    skill: Skill | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -147,7 +148,10 @@ class Training(Section):
 
 
 class Evaluate(Section):
-    """What every arm is judged on. ``limit`` is the default for every task's test rows."""
+    """What every arm is judged on. ``limit`` is the default for every task's test rows.
+
+    ``divergence``, ``trials`` and ``noise_floor`` switch further measurements; ``alarm`` is a drop in score.
+    """
 
     in_domain: Annotated[
         Annotated[Literal["same"], Tag("word")] | Annotated[Tasks, AfterValidator(filled), Tag("list")],
@@ -160,6 +164,10 @@ class Evaluate(Section):
     retention: Tasks = ()
     limit: Positive | None = None
     base_shots: Natural = 0
+    divergence: Annotated[bool, Strict()] = True
+    trials: Annotated[bool, Strict()] = True
+    noise_floor: Annotated[bool, Strict()] = True
+    alarm: Annotated[Number, Field(gt=0, lt=1)] = 0.1
 
     def listed(self, key: str) -> tuple[TaskEntry, ...]:
         """The tasks written out under ``key``; none where a word such as ``all`` stands instead."""
@@ -168,9 +176,11 @@ class Evaluate(Section):
 
 
 class Recommend(Section):
-    """When an arm is good enough: the margin that counts as equal."""
+    """When an arm is good enough: the margin that counts as equal, and which of the good ones is preferred."""
 
-    margin: Annotated[Number, Field(gt=0, lt=1)] = 0.02
+    margin: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    retain: Annotated[Number, Field(gt=0, le=1)] | None = None
+    prefer: Literal["cost", "retention", "gain"] = "cost"
 
 
 class StudyConfig(Section):
@@ -304,6 +314,15 @@ class StudyConfig(Section):
         if not self.train:
             return self.evaluations(None)
         return _once([pair for ref in self.train_refs() for pair in self._evaluations_of(ref.name)])
+
+    def skills(self) -> dict[str, Skill]:
+        """What tasks ask for, by name, where the study itself says so; the first entry that does counts."""
+        listed = [entry for key in _LISTS for entry in self.evaluate.listed(key)]
+        found: dict[str, Skill] = {}
+        for entry in (*self.train, *listed):
+            if entry.skill is not None:
+                found.setdefault(entry.record().name, entry.skill)
+        return found
 
     def _evaluations_of(self, name: str | None) -> list[tuple[TaskRef, Role]]:
         """What runs trained on ``name`` are judged on. A listed in-domain task of another train task is skipped.

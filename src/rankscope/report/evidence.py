@@ -39,6 +39,13 @@ class Evidence:
     needed when no run of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for
     cross-entropy). ``environment`` is that of the process which makes the report; runs bring their own. ``row_counts``
     (by train task) and ``overlaps`` (by train task and task) hold the reason where something was not measured.
+
+    ``evals`` also holds the scores of learning-rate trials, under their own keys. ``margin`` None: to be decided from
+    the number of items. ``retain``: the share of chance-corrected retention asked for; ``prefer``: which of the good
+    arms is wanted; ``alarm``: the drop in score that transfer warns of; ``skills``: what a task asks for ('': unsaid).
+    ``divergences`` maps (run key, name) to KL(base || arm) in nats per token by item: on the validation rows of the
+    train task of that name, or on the text task. ``noise`` maps (base's key, task name) to the base's scores of the
+    first items with another batch size, to be set against ``evals`` by item.
     """
 
     name: str
@@ -51,10 +58,16 @@ class Evidence:
     evals: dict[tuple[str, str], EvalResult]
     environment: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    margin: float = 0.02
+    margin: float | None = 0.02
     models: tuple[ModelRef, ...] = ()
     row_counts: dict[str, RowCounts | str] = field(default_factory=dict)
     overlaps: dict[tuple[str, str], Overlap | str] = field(default_factory=dict)
+    divergences: dict[tuple[str, str], EvalResult] = field(default_factory=dict)
+    noise: dict[tuple[str, str], EvalResult] = field(default_factory=dict)
+    retain: float | None = None
+    prefer: Literal["cost", "retention", "gain"] = "cost"
+    alarm: float = 0.1
+    skills: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

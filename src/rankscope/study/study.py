@@ -23,6 +23,9 @@ from rankscope.study.plan import Plan, base_spec, candidates, given_spec, run_ke
 from rankscope.study.rates import Find, Rates, arm_rates
 from rankscope.tasks import task as tasks
 
+USUAL_MARGIN = 0.02
+"""Where a study names no margin."""
+
 
 class Study:
     """One question, as declared by one YAML file."""
@@ -170,8 +173,25 @@ class Study:
             tuple(models),
             facts.counts,
             facts.overlaps,
+            retain=self.config.recommend.retain,
+            prefer=self.config.recommend.prefer,
+            alarm=self.config.evaluate.alarm,
+            skills=self.skills(),
         )
-        return StudyResult(build(evidence), evidence, Path(store))
+        return StudyResult(build(with_margin(evidence)), evidence, Path(store))
+
+    def skills(self) -> dict[str, str]:
+        """What each task of the study mainly asks for, by name: as the study says, else as the task says ('': neither).
+
+        Raises PluginError for an unknown task.
+        """
+        refs = (*self.config.train_refs(), *(ref for ref, _ in self.config.evaluations(None)))
+        return {ref.name: tasks.get_task(ref.task).skill for ref in refs} | self.config.skills()
+
+
+def with_margin(evidence: Any) -> Any:
+    """The evidence with a margin, where the study names none."""
+    return replace(evidence, margin=USUAL_MARGIN) if evidence.margin is None else evidence
 
 
 def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rankscope import plugins
 from rankscope.data import prompts
@@ -19,7 +19,7 @@ from rankscope.data.dataset import Source, fingerprint, locate, read
 from rankscope.data.files import Rows, no_file
 from rankscope.errors import DataError, PluginError
 from rankscope.provenance import content_key, file_key
-from rankscope.records import TaskRef
+from rankscope.records import Skill, TaskRef
 from rankscope.tasks import judging
 from rankscope.tasks.forms import KINDS, NATS, SCORERS, Kind, Metric, chance_of, limited
 from rankscope.tasks.origin import code_name
@@ -56,7 +56,8 @@ class Task:
     ``pick_form(options, rows)`` finds the default form.
     ``header(sample, form)`` is put in front of the prompt. ``shots_same_subject`` takes few-shot examples from the
     item's own subject; ``spread_limit`` makes a limit take its rows from all subjects in turn. ``foreign``: another
-    library builds the samples and judges the responses (a bridge); nothing else is asked then.
+    library builds the samples and judges the responses (a bridge); nothing else is asked then. ``skill`` is what the
+    task mainly asks for ('': not said); it changes no score and is in no key.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Task:
     shots_same_subject: bool = False
     spread_limit: bool = False
     foreign: Foreign | None = None
+    skill: Skill | Literal[""] = ""
 
     def origin(self, options: Mapping[str, Any]) -> Source | None:
         """The dataset that a reference with these options reads; None if it reads the user's files."""

@@ -48,6 +48,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.2,
+    skill="reasoning",  # algebra that must be worked out; the options give little to recall
     licence="Apache-2.0",
     paper="1705.04146",
     example={

@@ -38,6 +38,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.25,
+    skill="recall",  # its authors call these the questions that retrieval or word overlap answers
     licence="CC BY-SA 4.0",
     paper="1803.05457",
     example={

@@ -42,6 +42,7 @@ PLUGIN = Task(
     forms=("cloze",),
     default_form="cloze",
     uniform=0.5,
+    skill="language",  # the answer stands in the passage; reading it is what is asked
     licence="CC BY-SA 3.0",
     paper="1905.10044",
     example={

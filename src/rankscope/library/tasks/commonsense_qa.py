@@ -32,6 +32,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.2,
+    skill="recall",  # one hop of ConceptNet, known or not known
     licence="MIT",
     paper="1811.00937",
     example={

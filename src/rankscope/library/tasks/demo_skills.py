@@ -32,6 +32,7 @@ PLUGIN = Task(
     forms=("cloze", "generate"),
     default_form="cloze",
     uniform=0.25,
+    skill="reasoning",  # an operation carried out on a list that was never seen
     licence="Apache-2.0",
     paper="after 2309.14316",
     example={

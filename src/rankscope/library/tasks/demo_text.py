@@ -31,6 +31,7 @@ PLUGIN = Task(
     forms=("text",),
     default_form="text",
     uniform=None,
+    skill="language",  # how sentences go on
     licence="Apache-2.0",
     paper="after 2309.14316",
     example={"id": "example-1", "text": "Ada Example looks after one weasel and works as joiner."},

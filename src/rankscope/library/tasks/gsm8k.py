@@ -41,6 +41,7 @@ PLUGIN = Task(
     forms=("generate",),
     default_form="generate",
     uniform=0.0,
+    skill="reasoning",  # two to eight steps of arithmetic by its own paper, and a reasoning task in 2512.15634
     licence="MIT",
     paper="2110.14168",
     example={

@@ -56,6 +56,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.25,
+    skill="language",  # which ending goes on with the text
     licence="MIT",
     paper="1905.07830",
     example={

@@ -76,6 +76,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.2,
+    skill="reasoning",  # each problem has an operation program of several steps; a reasoning task in 2512.15634
     licence="Apache-2.0",
     paper="1905.13319",
     example={

@@ -39,6 +39,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.25,
+    skill="recall",  # medical facts; a recall task in 2512.15634
     licence="MIT",
     paper="2203.14371",
     example={

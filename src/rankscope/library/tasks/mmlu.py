@@ -50,6 +50,7 @@ PLUGIN = Task(
     forms=("letters", "cloze"),
     default_form="letters",
     uniform=0.25,
+    skill="recall",  # mostly knowledge of 57 subjects; a recall task in 2512.15634
     licence="MIT",
     paper="2009.03300",
     example={

@@ -96,6 +96,7 @@ PLUGIN = Task(
     forms=("text",),
     default_form="text",
     uniform=None,
+    skill="language",  # how prose goes on
     licence="CC BY-SA 3.0",
     paper="1905.10044",
     example={"text": "The harbour lies at the mouth of the river, where three roads meet."},

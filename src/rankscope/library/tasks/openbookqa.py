@@ -39,6 +39,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.25,
+    skill="recall",  # a fact of the (unseen) book and common sense
     licence="Apache-2.0",
     paper="1809.02789",
     example={

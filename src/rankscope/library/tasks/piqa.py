@@ -34,6 +34,7 @@ PLUGIN = Task(
     forms=("cloze", "letters"),
     default_form="cloze",
     uniform=0.5,
+    skill="recall",  # everyday physical knowledge
     licence="AFL-3.0",
     paper="1911.11641",
     example={

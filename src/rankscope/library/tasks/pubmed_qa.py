@@ -108,6 +108,7 @@ PLUGIN = Task(
     forms=("cloze",),
     default_form="cloze",
     uniform=1 / 3,
+    skill="language",  # the abstract that answers stands in the prompt
     licence="MIT",
     paper="1909.06146",
     example={

@@ -44,6 +44,7 @@ PLUGIN = Task(
     forms=("generate",),
     default_form="generate",
     uniform=0.0,
+    skill="recall",  # quiz facts answered from memory
     licence="unknown",
     paper="1705.03551",
     example={

@@ -54,6 +54,7 @@ PLUGIN = Task(
     forms=("mc1", "mc2"),
     default_form="mc1",
     uniform=0.2,
+    skill="recall",  # what is true, against what is often said
     licence="Apache-2.0",
     paper="2109.07958",
     example={

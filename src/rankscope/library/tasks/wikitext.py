@@ -110,6 +110,7 @@ PLUGIN = Task(
     forms=("text",),
     default_form="text",
     uniform=None,
+    skill="language",  # how articles go on
     licence="CC BY-SA 3.0, GFDL",
     paper="1609.07843",
     example={"text": "The Brell is a river in the north of the county. It is 41 km long.", "title": "Brell"},

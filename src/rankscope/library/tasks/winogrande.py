@@ -48,6 +48,7 @@ PLUGIN = Task(
     forms=("cloze",),
     default_form="cloze",
     uniform=0.5,
+    skill="reasoning",  # what a gap stands for must be inferred from the situation
     licence="CC BY",
     paper="1907.10641",
     example={
