@@ -1,9 +1,7 @@
-"""The statistics of a report: scores, the family of paired comparisons, retention. In: an evidence `Index`. Out:
+"""The statistics of a report: scores, retention, headlines. In: an evidence `Index`. Out:
 rows.
 
-All intervals come from ``rankscope.stats``; here is only decided what is compared with what. The family is the
-whole study's: every arm against its base on all tasks, pooled retention, and every LoRA arm against full SFT in
-domain.
+All intervals come from ``rankscope.stats``; the comparisons judged together are `rankscope.report.family`'s.
 
 Legend: N items, S seeds.
 """
@@ -12,34 +10,20 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
-from rankscope.records import GIVEN, Contrast, Estimate
+from rankscope.records import GIVEN, Estimate
 from rankscope.report import verdict
 from rankscope.report.evidence import Index, Panel, common, difference
-from rankscope.report.pooling import pool
+from rankscope.report.family import POOLED, of_items
 from rankscope.report.rows import BaseRow, Effect, FewShot, Headline, ScoreRow, Transfer
 from rankscope.report.tables import blocks, side_by_side
 from rankscope.report.wording import amount
-from rankscope.stats.contrast import Pair, contrasts, mcnemar
 from rankscope.stats.estimate import mean_estimate, mean_estimates, rate_estimate
 from rankscope.stats.retention import Kept, retention, retentions
 
-POOLED = "retention, pooled"
 _FEW_SHOT = re.compile(r"^(?P<task>.+)@(?P<shots>\d+)shot$")
-
-
-@dataclass(frozen=True)
-class _Key:
-    """What one comparison of the family is about."""
-
-    model: str
-    train: str
-    arm: str
-    other: str
-    task: str
-    role: str
 
 
 def base_rows(index: Index) -> tuple[BaseRow, ...]:
@@ -133,90 +117,6 @@ def _arm_scores(index: Index, model: str, train: str, task: str) -> dict[str, Es
     given = {arm.name: index.panel(index.finals(model, train, arm.name), task) for arm in index.given_arms}
     fixed = {name: rate_estimate(p.values[0], p.clusters) for name, p in given.items() if p is not None}
     return dict(zip(panels, found, strict=True)) | fixed
-
-
-def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
-    """The study's family of comparisons, judged together. Those without data on both sides are left out."""
-    status = {(row.model, row.task): row.is_above_chance for row in base}
-    given = {arm.name for arm in index.given_arms}
-    panels: dict[_Key, Panel] = {}
-    for model, train in blocks(index):
-        panels |= _against_base(index, model, train, status)
-        panels |= _against_full(index, model, train)
-    # Members count as correlated only if they are on the very same items, which a task's name alone does not promise.
-    names = {items: str(number) for number, items in enumerate(dict.fromkeys(p.items for p in panels.values()))}
-    pairs = [
-        Pair(
-            arm=key.arm,
-            other=key.other,
-            task=names[p.items],
-            difference=p.values,
-            higher_is_better=p.higher_is_better,
-            clusters=p.clusters,
-            strata=p.strata,
-            # A model that exists already was drawn by no seed: nothing is known of it from how other arms' seeds vary.
-            group=f"{key.model} {key.arm}" if key.arm in given else f"{key.model} trained on {key.train}",
-            changed=p.changed,
-        )
-        for key, p in panels.items()
-    ]
-    judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
-    judged = [replace(contrast, task=key.task) for key, contrast in zip(panels, judged, strict=True)]
-    judged = [replace(c, estimate=_of_items(c.estimate)) if c.arm in given else c for c in judged]
-    return tuple(
-        _effect(key, p, contrast, status.get((key.model, key.task)))
-        for (key, p), contrast in zip(panels.items(), judged, strict=True)
-    )
-
-
-def _against_base(index: Index, model: str, train: str, status: dict) -> dict[_Key, Panel]:
-    base, found = index.base(model), {}
-    for arm in index.tuned_arms if base else ():
-        finals = index.finals(model, train, arm.name)
-        kept: dict[str, Panel] = {}
-        for task, role in index.tasks(train):
-            change = difference(index.panel(finals, task), index.panel((base,), task), against_base=True)
-            if change is not None:
-                found[_Key(model, train, arm.name, "base", task, role)] = change
-                if role == "retention" and change.higher_is_better and status.get((model, task)) is not False:
-                    kept[task] = change
-        if len(kept) > 1 and (pooled := pool(kept)) is not None:
-            found[_Key(model, train, arm.name, "base", POOLED, "retention")] = pooled
-    return found
-
-
-def _against_full(index: Index, model: str, train: str) -> dict[_Key, Panel]:
-    found = {}
-    arms = index.tuned_arms
-    for arm, full in product((a for a in arms if a.kind == "lora"), (a for a in arms if a.kind == "full")):
-        for task, role in index.tasks(train):
-            if role != "in_domain":
-                continue
-            mine, theirs = (index.panel(index.finals(model, train, a.name), task) for a in (arm, full))
-            change = difference(mine, theirs, against_base=False)
-            if change is not None:
-                found[_Key(model, train, arm.name, full.name, task, role)] = change
-    return found
-
-
-def _effect(key: _Key, panel: Panel, contrast: Contrast, is_above_chance: bool | None) -> Effect:
-    mark = "positive" if contrast.low > 0 else "negative" if contrast.high < 0 else ""
-    points = panel.metric != "cross_entropy" and key.other == "base" and key.task != POOLED
-    is_large = points and mark == "negative" and contrast.estimate.value < -verdict.ALARM
-    exact = mcnemar(panel.values[0]) if panel.changed and panel.strata is None and len(panel.seeds) == 1 else None
-    return Effect(
-        key.model,
-        key.train,
-        key.task,
-        key.role,
-        panel.metric,
-        contrast,
-        is_above_chance,
-        mark,
-        is_large,
-        is_alarm=is_large and contrast.high < -verdict.ALARM,
-        exact_p=exact,
-    )
 
 
 def transfers(index: Index, effects: tuple[Effect, ...]) -> tuple[Transfer, ...]:
@@ -326,7 +226,7 @@ def _retention(index: Index, model: str, train: str, base: tuple[BaseRow, ...]) 
     found = {name: kept.estimate for name, kept in zip(tables, retentions(list(tables.values())), strict=True)}
     for arm in index.given_arms:
         estimate = retention(_kept_tasks(index, model, train, arm.name, base)).estimate
-        found[arm.name] = estimate and _of_items(estimate)
+        found[arm.name] = estimate and of_items(estimate)
     return found
 
 
@@ -346,11 +246,6 @@ def _kept_tasks(index: Index, model: str, train: str, arm: str, base: tuple[Base
     return [replace(k, arm=k.arm[[s in seeds for s in own]]) for own, k in kept] if seeds else []
 
 
-def _of_items(estimate: Estimate) -> Estimate:
-    """The same estimate of one model that exists already: it speaks for that model, not for a seed."""
-    return replace(estimate, scope="items")
-
-
 def negated(estimate: Estimate) -> Estimate:
     """The same estimate of the opposite sign: a loss instead of a gain."""
     return replace(estimate, value=-estimate.value, low=-estimate.high, high=-estimate.low)
@@ -358,7 +253,7 @@ def negated(estimate: Estimate) -> Estimate:
 
 def _lift(change: Panel) -> Estimate:
     """A mean difference of one fixed model: no seed is involved, and the scope says so."""
-    return _of_items(mean_estimate(change.values, clusters=change.clusters, changed=change.changed))
+    return of_items(mean_estimate(change.values, clusters=change.clusters, changed=change.changed))
 
 
 def _few_shot(task: str) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from rankscope.records import Arm
 from rankscope.report import effects as fx
 from rankscope.report import tables
 from rankscope.report.evidence import Evidence, Index
+from rankscope.report.family import family
 from rankscope.report.methods import METHODS
 from rankscope.report.rows import (
     BaseRow,
@@ -95,7 +96,7 @@ def build(evidence: Evidence) -> View:
     """Compute the view. Deterministic: the same evidence gives the same view."""
     index = Index(evidence)
     base = fx.base_rows(index)
-    effects = fx.family(index, base)
+    effects = family(index, base)
     headlines = fx.headlines(index, effects, base)
     verdicts = tuple(
         judge(

@@ -1,0 +1,153 @@
+"""The study's family of paired comparisons, judged together. In: an evidence `Index`. Out: `Effect`s.
+
+Every arm against its base on all tasks and on pooled retention; every LoRA arm against full SFT in domain, on pooled
+retention, across domains, on neutral text, and on the tasks of one skill (reasoning, recall). All intervals come from
+``rankscope.stats``; here is only decided what is compared with what.
+
+Legend: N items, S seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+from rankscope.records import Contrast, Estimate
+from rankscope.report import verdict
+from rankscope.report.evidence import Index, Panel, difference
+from rankscope.report.pooling import pool
+from rankscope.report.rows import BaseRow, Effect
+from rankscope.report.tables import blocks
+from rankscope.stats.contrast import Pair, contrasts, mcnemar
+
+POOLED = "retention, pooled"
+ACROSS = "cross-domain, pooled"
+SKILLS = ("reasoning", "recall")
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What one comparison of the family is about."""
+
+    model: str
+    train: str
+    arm: str
+    other: str
+    task: str
+    role: str
+
+
+def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
+    """The study's family of comparisons, judged together. Those without data on both sides are left out."""
+    status = {(row.model, row.task): row.is_above_chance for row in base}
+    given = {arm.name for arm in index.given_arms}
+    panels: dict[_Key, Panel] = {}
+    for model, train in blocks(index):
+        panels |= _against_base(index, model, train, status)
+        panels |= _against_full(index, model, train, status)
+    # Members count as correlated only if they are on the very same items, which a task's name alone does not promise.
+    names = {items: str(number) for number, items in enumerate(dict.fromkeys(p.items for p in panels.values()))}
+    pairs = [
+        Pair(
+            arm=key.arm,
+            other=key.other,
+            task=names[p.items],
+            difference=p.values,
+            higher_is_better=p.higher_is_better,
+            clusters=p.clusters,
+            strata=p.strata,
+            # A model that exists already was drawn by no seed: nothing is known of it from how other arms' seeds vary.
+            group=f"{key.model} {key.arm}" if key.arm in given else f"{key.model} trained on {key.train}",
+            changed=p.changed,
+        )
+        for key, p in panels.items()
+    ]
+    judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
+    judged = [replace(contrast, task=key.task) for key, contrast in zip(panels, judged, strict=True)]
+    judged = [replace(c, estimate=of_items(c.estimate)) if c.arm in given else c for c in judged]
+    return tuple(
+        _effect(key, p, contrast, status.get((key.model, key.task)))
+        for (key, p), contrast in zip(panels.items(), judged, strict=True)
+    )
+
+
+def _against_base(index: Index, model: str, train: str, status: dict) -> dict[_Key, Panel]:
+    base, found = index.base(model), {}
+    for arm in index.tuned_arms if base else ():
+        finals = index.finals(model, train, arm.name)
+        kept: dict[str, Panel] = {}
+        for task, role in index.tasks(train):
+            change = difference(index.panel(finals, task), index.panel((base,), task), against_base=True)
+            if change is not None:
+                found[_Key(model, train, arm.name, "base", task, role)] = change
+                if role == "retention" and change.higher_is_better and status.get((model, task)) is not False:
+                    kept[task] = change
+        if len(kept) > 1 and (pooled := pool(kept)) is not None:
+            found[_Key(model, train, arm.name, "base", POOLED, "retention")] = pooled
+    return found
+
+
+def _against_full(index: Index, model: str, train: str, status: dict) -> dict[_Key, Panel]:
+    """Every LoRA arm against full SFT, aspect by aspect; the same tasks are compared once, whatever they stand for."""
+    found: dict[_Key, Panel] = {}
+    arms = index.tuned_arms
+    for arm, full in product((a for a in arms if a.kind == "lora"), (a for a in arms if a.kind == "full")):
+        finals = [index.finals(model, train, a.name) for a in (arm, full)]
+        for name, role, tasks in aspects(index, model, train, status):
+            changes = {t: difference(*(index.panel(f, t) for f in finals), against_base=False) for t in tasks}
+            usable = {t: change for t, change in changes.items() if change is not None}
+            if len(usable) > 1 and (pooled := pool(usable)) is not None:
+                found.setdefault(_Key(model, train, arm.name, full.name, name, role), pooled)
+            elif len(usable) == 1:
+                task, change = next(iter(usable.items()))
+                found.setdefault(_Key(model, train, arm.name, full.name, task, _role(index, train, task)), change)
+    return found
+
+
+def aspects(index: Index, model: str, train: str, status: dict) -> list[tuple[str, str, list[str]]]:
+    """What LoRA and full SFT are compared on: (name, role, tasks). Pools leave out what can't show anything.
+
+    That is cross-entropy, which has other units, and tasks on which the base is not above chance, unless they are taught.
+    """
+    tasks = dict(index.tasks(train))
+    texts = {t for (_, t), e in index.evidence.evals.items() if e.metric == "cross_entropy"} & set(tasks)
+    usable = [t for t in tasks if t not in texts and (tasks[t] == "in_domain" or status.get((model, t)) is not False)]
+    found: list[tuple[str, str, list[str]]] = [(t, "in_domain", [t]) for t in tasks if tasks[t] == "in_domain"]
+    found += [(POOLED, "retention", [t for t in usable if tasks[t] == "retention"])]
+    found += [(ACROSS, "cross_domain", [t for t in usable if tasks[t] == "cross_domain"])]
+    found += [(t, tasks[t], [t]) for t in sorted(texts) if tasks[t] != "in_domain"]
+    for skill in SKILLS:
+        asked = [t for t in usable if index.evidence.skills.get(t) == skill]
+        roles = {tasks[t] for t in asked}
+        role = roles.pop() if len(roles) == 1 else "several roles"
+        found += [(f"{skill}, pooled", role, asked)] if asked else []
+    return found
+
+
+def _role(index: Index, train: str, task: str) -> str:
+    return dict(index.tasks(train))[task]
+
+
+def _effect(key: _Key, panel: Panel, contrast: Contrast, is_above_chance: bool | None) -> Effect:
+    mark = "positive" if contrast.low > 0 else "negative" if contrast.high < 0 else ""
+    points = panel.metric != "cross_entropy" and key.other == "base" and key.task != POOLED
+    is_large = points and mark == "negative" and contrast.estimate.value < -verdict.ALARM
+    exact = mcnemar(panel.values[0]) if panel.changed and panel.strata is None and len(panel.seeds) == 1 else None
+    return Effect(
+        key.model,
+        key.train,
+        key.task,
+        key.role,
+        panel.metric,
+        contrast,
+        is_above_chance,
+        mark,
+        is_large,
+        is_alarm=is_large and contrast.high < -verdict.ALARM,
+        exact_p=exact,
+    )
+
+
+def of_items(estimate: Estimate) -> Estimate:
+    """The same estimate of one model that exists already: it speaks for that model, not for a seed."""
+    return replace(estimate, scope="items")
