@@ -107,7 +107,7 @@ def _against_full(index: Index, model: str, train: str, status: dict) -> dict[_K
 def aspects(index: Index, model: str, train: str, status: dict) -> list[tuple[str, str, list[str]]]:
     """What LoRA and full SFT are compared on: (name, role, tasks). Pools leave out what can't show anything.
 
-    That is cross-entropy, which has other units, and tasks on which the base is not above chance, unless they are taught.
+    That is cross-entropy, which has other units, and tasks on which the base is not above chance, unless taught.
     """
     tasks = dict(index.tasks(train))
     texts = {t for (_, t), e in index.evidence.evals.items() if e.metric == "cross_entropy"} & set(tasks)
