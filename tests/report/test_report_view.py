@@ -88,8 +88,9 @@ def test_family_holds_every_arm_against_base_pooled_retention_and_lora_against_f
     against_base = {(e.contrast.arm, e.task) for e in mine if e.contrast.other == "base"}
     assert len(against_base) == 4 * 7  # four arms, six tasks and the pooled retention
     against_full = [e.contrast for e in mine if e.contrast.other == "full"]
-    assert {(c.arm, c.task) for c in against_full} == {(f"lora-r{r}", "qa-a") for r in (1, 4, 16)}
-    assert len(view.effects) == 2 * (4 * 7 + 3)
+    aspects = ("qa-a", "retention, pooled", "qa-b", "neutral_text")
+    assert {(c.arm, c.task) for c in against_full} == {(f"lora-r{r}", task) for r in (1, 4, 16) for task in aspects}
+    assert len(view.effects) == 2 * (4 * 7 + 3 * 4)
 
 
 def test_a_rise_of_cross_entropy_counts_as_worse(view):
@@ -226,7 +227,8 @@ def test_arms_of_one_block_share_their_seed_part(evidence, view):
                 for n in range(3)]
         for a in arms
     ]  # fmt: skip
-    effects = {e.contrast.arm: e for e in view.effects if (e.train, e.task) == ("qa-a", "neutral_text")}
+    mine = [e for e in view.effects if e.contrast.other == "base"]
+    effects = {e.contrast.arm: e for e in mine if (e.train, e.task) == ("qa-a", "neutral_text")}
     for arm, found in zip(arms, shared([parts(t) for t in tables]), strict=True):
         assert effects[arm].contrast.estimate.se == pytest.approx(found.spread.se)
     scores = {s.arm: s for s in view.scores if (s.train, s.task) == ("qa-a", "neutral_text")}

@@ -169,19 +169,23 @@ class Index:
         return self._panels[wanted]
 
     def _panel(self, runs: tuple[Run, ...], task: str) -> Panel | None:
-        found = [(r, e) for r in runs if (e := self.evaluation(r, task)) is not None]
-        if not found:
-            return None
-        by_item = [{s.item: s for s in e.scores if math.isfinite(s.value)} for _, e in found]
-        shared = [item for item in by_item[0] if all(item in scores for scores in by_item[1:])]
-        if not shared:
-            return None
-        values = np.array([[scores[item].value for item in shared] for scores in by_item], dtype=float)
-        clusters = [by_item[0][item].cluster for item in shared]
-        labels = np.array([c or f"item {i}" for c, i in zip(clusters, shared, strict=True)]) if any(clusters) else None
-        metric = found[0][1].metric
-        binary = metric != "cross_entropy" and is_binary(values)
-        return Panel(values, tuple(shared), tuple(r.spec.seed for r, _ in found), labels, metric, binary)
+        return aligned([(r, e) for r in runs if (e := self.evaluation(r, task)) is not None])
+
+
+def aligned(found: list[tuple[Run, EvalResult]]) -> Panel | None:
+    """Scores of several runs over the items that all have; None if there are none. One that isn't finite is none."""
+    if not found:
+        return None
+    by_item = [{s.item: s for s in e.scores if math.isfinite(s.value)} for _, e in found]
+    shared = [item for item in by_item[0] if all(item in scores for scores in by_item[1:])]
+    if not shared:
+        return None
+    values = np.array([[scores[item].value for item in shared] for scores in by_item], dtype=float)
+    clusters = [by_item[0][item].cluster for item in shared]
+    labels = np.array([c or f"item {i}" for c, i in zip(clusters, shared, strict=True)]) if any(clusters) else None
+    metric = found[0][1].metric
+    is_graded = metric in ("cross_entropy", "kl") or not is_binary(values)
+    return Panel(values, tuple(shared), tuple(r.spec.seed for r, _ in found), labels, metric, not is_graded)
 
 
 def common(first: Panel, second: Panel) -> tuple[Panel, Panel] | None:
@@ -190,6 +194,16 @@ def common(first: Panel, second: Panel) -> tuple[Panel, Panel] | None:
     mine = [i for i, item in enumerate(first.items) if item in place]
     theirs = [place[first.items[i]] for i in mine]
     return (_take(first, mine), _take(second, theirs)) if mine else None
+
+
+def shared_items(panels: dict[str, Panel]) -> dict[str, Panel]:
+    """All panels over the items that every one of them has, in the first one's order; none if there is no such item."""
+    if not panels:
+        return {}
+    sets = [set(p.items) for p in panels.values()]
+    kept = [item for item in next(iter(panels.values())).items if all(item in s for s in sets)]
+    places = {name: {item: i for i, item in enumerate(p.items)} for name, p in panels.items()}
+    return {name: _take(p, [places[name][item] for item in kept]) for name, p in panels.items()} if kept else {}
 
 
 def difference(arm: Panel | None, other: Panel | None, against_base: bool) -> Panel | None:

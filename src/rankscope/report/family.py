@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from rankscope.records import Contrast, Estimate
-from rankscope.report import verdict
 from rankscope.report.evidence import Index, Panel, difference
 from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect
@@ -48,17 +47,13 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
     # Members count as correlated only if they are on the very same items, which a task's name alone does not promise.
     names = {items: str(number) for number, items in enumerate(dict.fromkeys(p.items for p in panels.values()))}
     pairs = [
-        Pair(
-            arm=key.arm,
-            other=key.other,
-            task=names[p.items],
-            difference=p.values,
-            higher_is_better=p.higher_is_better,
-            clusters=p.clusters,
-            strata=p.strata,
-            # A model that exists already was drawn by no seed: nothing is known of it from how other arms' seeds vary.
-            group=f"{key.model} {key.arm}" if key.arm in given else f"{key.model} trained on {key.train}",
-            changed=p.changed,
+        # A model that exists already was drawn by no seed: nothing is known of it from how other arms' seeds vary.
+        paired(
+            p,
+            key.arm,
+            key.other,
+            names[p.items],
+            f"{key.model} {key.arm}" if key.arm in given else f"{key.model} trained on {key.train}",
         )
         for key, p in panels.items()
     ]
@@ -66,9 +61,21 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
     judged = [replace(contrast, task=key.task) for key, contrast in zip(panels, judged, strict=True)]
     judged = [replace(c, estimate=of_items(c.estimate)) if c.arm in given else c for c in judged]
     return tuple(
-        _effect(key, p, contrast, status.get((key.model, key.task)))
+        _effect(key, p, contrast, status.get((key.model, key.task)), index.evidence.alarm)
         for (key, p), contrast in zip(panels.items(), judged, strict=True)
     )
+
+
+def paired(change: Panel, arm: str, other: str, task: str, group: str) -> Pair:
+    """A panel of differences as statistics take it."""
+    return Pair(arm, other, task, change.values, change.higher_is_better, change.clusters, change.strata, group,
+                change.changed)  # fmt: skip
+
+
+def as_pair(changes: dict[str, Panel], arm: str, other: str, task: str, group: str) -> Pair | None:
+    """The difference on one task, or pooled over several; None if there is none."""
+    change = next(iter(changes.values())) if len(changes) == 1 else pool(changes)
+    return None if change is None else paired(change, arm, other, task, group)
 
 
 def _against_base(index: Index, model: str, train: str, status: dict) -> dict[_Key, Panel]:
@@ -128,10 +135,10 @@ def _role(index: Index, train: str, task: str) -> str:
     return dict(index.tasks(train))[task]
 
 
-def _effect(key: _Key, panel: Panel, contrast: Contrast, is_above_chance: bool | None) -> Effect:
+def _effect(key: _Key, panel: Panel, contrast: Contrast, is_above_chance: bool | None, alarm: float) -> Effect:
     mark = "positive" if contrast.low > 0 else "negative" if contrast.high < 0 else ""
     points = panel.metric != "cross_entropy" and key.other == "base" and key.task != POOLED
-    is_large = points and mark == "negative" and contrast.estimate.value < -verdict.ALARM
+    is_large = points and mark == "negative" and contrast.estimate.value < -alarm
     exact = mcnemar(panel.values[0]) if panel.changed and panel.strata is None and len(panel.seeds) == 1 else None
     return Effect(
         key.model,
@@ -143,7 +150,7 @@ def _effect(key: _Key, panel: Panel, contrast: Contrast, is_above_chance: bool |
         is_above_chance,
         mark,
         is_large,
-        is_alarm=is_large and contrast.high < -verdict.ALARM,
+        is_alarm=is_large and contrast.high < -alarm,
         exact_p=exact,
     )
 

@@ -72,7 +72,7 @@ METHODS = (
     Method(
         "Transfer",
         "Score on another task after training minus the base's. Marked only where the simultaneous interval excludes "
-        "0; an alarm is a drop whose whole simultaneous interval lies beyond 10 points.",
+        "0; an alarm is a drop whose whole simultaneous interval lies beyond 10 points (evaluate.alarm).",
         "after arXiv 2512.15634",
     ),
     Method(

@@ -165,6 +165,80 @@ class Flips:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A published claim asked of this study: ``answer`` is holds, does not hold, undecided or not asked."""
+
+    model: str
+    train: str
+    claim: str
+    answer: str
+    test: str
+    why: str
+    source: str
+
+
+@dataclass(frozen=True)
+class MatchedRow:
+    """What an arm forgot where it had gained ``gain``, in the unit of ``metric`` (``taught``: that of the gain).
+
+    ``fraction`` is that of the smallest of the arms' largest gains; ``rates`` enclose the level, 0 standing for the base.
+    """
+
+    model: str
+    train: str
+    arm: str
+    metric: str
+    taught: str
+    fraction: float
+    gain: float
+    forgetting: Estimate | None
+    why: str
+    rates: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class MatchedPoint:
+    """Gain and forgetting of one arm at one learning rate, first seed."""
+
+    model: str
+    train: str
+    arm: str
+    metric: str
+    lr: float
+    gain: float
+    forgotten: float
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL(base || arm) in nats per token: ``on`` rows like the training rows (kept out of them) or ``on`` text."""
+
+    model: str
+    train: str
+    arm: str
+    name: str
+    on: str
+    estimate: Estimate | None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The base scored twice with other batches: mean and largest change of an item, and answers that flipped.
+
+    ``changed`` is None for scores that aren't right or wrong.
+    """
+
+    model: str
+    task: str
+    metric: str
+    num_items: int
+    shift: float
+    largest: float
+    changed: int | None
+
+
+@dataclass(frozen=True)
 class RunRow:
     """One run as it ended. Numbers are None where the run did not get that far; ``seconds`` are its share of its
     cohort's steps.

@@ -15,7 +15,6 @@ from rankscope.report import wording as w
 from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
 
 SHOWN, LOST, OPEN, NO_DATA = "shown", "lost", "not shown", "no data"
-ALARM = 0.10  # points of the score, as a fraction
 _AGAINST_BASE = {
     "better": "better than the base",
     "worse": "worse than the base",
@@ -35,6 +34,7 @@ class Block:
     effects: tuple[Effect, ...]
     base: tuple[BaseRow, ...]
     margin: float
+    alarm: float = 0.1
     names_model: bool = False
 
     @property
@@ -195,7 +195,7 @@ def _kept(block: Block) -> list[tuple[str, str]]:
 
 def _alarms(block: Block) -> list[tuple[str, str]]:
     """Drops whose whole interval lies beyond the alarm, and apart from them those that are only estimated there."""
-    limit, points = f"{100 * ALARM:.0f} points", []
+    limit, points = f"{100 * block.alarm:g} points", []
     kinds = (("Alarm", "Shown drops", True), ("Large drop", "Shown drops, estimated", False))
     for label, what, is_alarm in kinds:
         hits = [e for e in block.effects if e.is_large and e.is_alarm == is_alarm]

@@ -56,6 +56,7 @@ class View:
     train: tuple[str, ...]
     seeds: tuple[int, ...]
     margin: float
+    alarm: float
     arms: tuple[Arm, ...]
     evaluations: dict[str, tuple[tuple[str, str], ...]]
     headlines: tuple[Headline, ...]
@@ -107,6 +108,7 @@ def build(evidence: Evidence) -> View:
                 tuple(e for e in effects if (e.model, e.train) == (model, train)),
                 tuple(b for b in base if b.model == model),
                 evidence.margin,
+                evidence.alarm,
                 len(index.models) > 1,
             )
         )
@@ -122,6 +124,7 @@ def build(evidence: Evidence) -> View:
         train=evidence.train,
         seeds=evidence.seeds,
         margin=evidence.margin,
+        alarm=evidence.alarm,
         arms=evidence.arms,
         evaluations=evidence.evaluations,
         headlines=headlines,
