@@ -73,8 +73,8 @@ class _Block:
         labels = [self.changes[task][first].clusters for task in self.kept]
         found = matched(arms, gain_clusters=self.changes[self.taught][first].clusters, clusters=labels)
         taught = self.changes[self.taught][first].metric
-        return [MatchedRow(self.model, self.train, m.arm, metric, taught, m.fraction, m.gain, m.forgetting, m.why, m.rates)
-                for m in found]  # fmt: skip
+        return [MatchedRow(self.model, self.train, m.arm, metric, taught, m.fraction, m.gain, m.forgetting, m.why,
+                           m.rates) for m in found]  # fmt: skip
 
     def points(self, metric: str) -> list[MatchedPoint]:
         found = []

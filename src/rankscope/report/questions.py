@@ -1,7 +1,7 @@
 """The source study's claims, asked of this study's scores. In: an evidence `Index`. Out: `Question` rows.
 
-Which pairs and tables a claim is about is decided here; how it is judged, in ``rankscope.stats.claims``. Each claim is a
-family of its own. Tasks on which the base is not above chance are left out unless they were taught.
+Which pairs and tables a claim is about is decided here; how it is judged, in ``rankscope.stats.claims``. Each claim is
+a family of its own. Tasks on which the base is not above chance are left out unless they were taught.
 """
 
 from __future__ import annotations

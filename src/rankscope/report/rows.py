@@ -181,7 +181,7 @@ class Question:
 class MatchedRow:
     """What an arm forgot where it had gained ``gain``, in the unit of ``metric`` (``taught``: that of the gain).
 
-    ``fraction`` is that of the smallest of the arms' largest gains; ``rates`` enclose the level, 0 standing for the base.
+    ``fraction`` is that of the smallest of the arms' largest gains; ``rates`` enclose the level, 0 stands for the base.
     """
 
     model: str
