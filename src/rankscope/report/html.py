@@ -11,6 +11,7 @@ import json
 from importlib import resources
 from typing import Any
 
+from rankscope.report.cells import notes
 from rankscope.report.charts import charts
 from rankscope.report.drawing import Chart
 from rankscope.report.page import sections
@@ -32,6 +33,7 @@ def page(view: View) -> str:
         view=view,
         sections=sections(view),
         charts=_by_section(drawn),
+        notes=notes,
         style=Markup((assets / "style.css").read_text("utf-8")),
         specs=Markup(inline_json({chart.id: chart.spec for chart in drawn})),
         library=Markup(_library() if drawn else ""),
