@@ -26,7 +26,7 @@ def test_counts_of_rows_and_overlaps_are_shown_as_recorded(view):
     (row,) = [row for row in section.tables[1].rows if [c.text for c in row[:2]] == ["qa-a", "qa-a"]]
     assert [cell.note for cell in row] == ["", "in-domain", "", "5.0 %", "", "41.5 %"]
     assert [cell.tone for cell in row[3:]] == ["flag", "", "flag"]
-    assert section.tables[1].columns[3] == "Share 13 words in a row"
+    assert section.tables[1].titles[3] == "Share 13 words in a row"
 
 
 def test_what_was_not_measured_says_why_and_is_no_zero(view):

@@ -12,6 +12,7 @@ import pytest
 from rankscope.errors import ConfigError
 from rankscope.records import Estimate
 from rankscope.report import render, wording
+from rankscope.report.cells import Cell, Table, columns, notes
 from rankscope.report.charts import charts
 from rankscope.report.html import inline_json
 from rankscope.report.page import sections
@@ -67,7 +68,7 @@ def test_inline_json_cannot_close_its_script_element():
 
 
 def test_script_elements_are_balanced(html):
-    assert html.count("<script") == html.count("</script>") == 3
+    assert html.count("<script") == html.count("</script>") == 5
 
 
 @pytest.mark.parametrize("format", ["html", "md"])
@@ -163,3 +164,33 @@ def test_labels_of_points_that_lie_close_are_kept_apart_and_others_stay():
     placed = {p["arm"]: p["label"] for p in _apart(crowd, height=215)}
     assert (placed["b"], placed["far"], placed["below"]) == (17.3, 17.25, 5.0)
     assert placed["a"] == pytest.approx(17.3 - 14 * 22.3 / 215)
+
+
+def test_every_number_says_how_it_was_computed(view):
+    for table in (table for section in sections(view) for table in section.tables):
+        silent = [table.titles[i] for i in table.numeric if not table.columns[i].how]
+        assert not silent, f"{table.id}: {silent}"
+        assert all(column.how.endswith((".", "…")) and len(column.how) < 420 for column in table.columns if column.how)
+
+
+def test_every_mark_in_a_heading_leads_to_its_note_under_the_same_table(body):
+    marks = re.findall(r'<a class="mark" href="#([^"]+)"', body)
+    targets = re.findall(r'<li id="([^"]+)"', body)
+    assert len(marks) > 40 and set(marks) == set(targets) and len(targets) == len(set(targets))
+    for table in re.findall(r'<table id="[^"]+">.*?</details>', body, re.S):
+        assert set(re.findall(r'href="#([^"]+)"', table)) == set(re.findall(r'<li id="([^"]+)"', table))
+
+
+@pytest.mark.parametrize("format", ["html", "md"])
+def test_how_a_number_was_computed_is_in_the_text(view, format):
+    text = unescape(render(view, format))
+    text = re.sub(r"\\([|*_`\\])", r"\1", text) if format == "md" else text
+    for table in (table for section in sections(view) for table in section.tables if table.rows):
+        for how, titles in notes(table).items():
+            assert how in text and all(title in text for title in titles)
+
+
+def test_a_sentence_that_explains_several_columns_is_said_once():
+    table = Table("t", "T", columns("Arm", ("a", "Same."), ("b", "Other."), ("c", "Same.")), ((Cell("x"),) * 4,))
+    assert notes(table) == {"Same.": ("a", "c"), "Other.": ("b",)}
+    assert notes(replace(table, rows=())) == {}

@@ -197,7 +197,7 @@ def test_runs_trained_side_by_side_say_so_beside_their_time(evidence):
     view = build(replace(evidence, runs=runs))
     assert headline(view, "qa-a", "lora-r4").side_by_side == (3,)
     table = next(s for s in sections(view) if s.id == "headline").tables[0]
-    place = table.columns.index("Time a run (its share)")
+    place = table.titles.index("Time a run (its share)")
     assert [row[place].note for row in table.rows] == ["3 side by side"] * 3 + [""]
 
 

@@ -25,17 +25,36 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column's heading, and in one plain sentence ``how`` its numbers came to be: formula, what the interval
+    covers, source. Empty only where nothing was computed (names, words).
+    """
+
+    title: str
+    how: str = ""
+
+
+def columns(*given: str | tuple[str, str]) -> tuple[Column, ...]:
+    """Columns from titles, or from (title, how) pairs where there is something to explain."""
+    return tuple(Column(c) if isinstance(c, str) else Column(*c) for c in given)
+
+
+@dataclass(frozen=True)
 class Table:
     """``rows`` hold one cell per column; the first cell is the row's heading. ``numeric`` columns are set flush
-    right.
+    right, and every one of them says how it was computed.
     """
 
     id: str
     caption: str
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[int, ...] = ()
     empty: str = "Nothing recorded."
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        return tuple(column.title for column in self.columns)
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,21 @@ class Section:
     intro: str
     tables: tuple[Table, ...]
     short: str = ""
+
+
+def notes(*tables: Table) -> dict[str, tuple[str, ...]]:
+    """How columns were computed, each sentence once and in order, with the titles of the columns it is about."""
+    found: dict[str, dict[str, None]] = {}
+    for column in (c for table in tables if table.rows for c in table.columns if c.how):
+        found.setdefault(column.how, {})[column.title] = None
+    return {how: tuple(titles) for how, titles in found.items()}
+
+
+def joined(cell: Cell) -> str:
+    """A cell on one line: the note follows in brackets, unless it is an interval, which has its own."""
+    if not (cell.text and cell.note):
+        return cell.text or cell.note
+    return f"{cell.text} {cell.note}" if cell.note.startswith("[") else f"{cell.text} ({cell.note})"
 
 
 def role_words(role: str, is_above_chance: bool | None) -> str:

@@ -13,6 +13,7 @@ import altair as alt
 from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.drawing import (
+    BARS,
     BASE,
     DIVERGING,
     FULL,
@@ -47,7 +48,7 @@ def _frontier(view: View) -> list[Chart]:
         axis = "Points forgotten, pooled" if metric == "accuracy" else "CE rise on neutral text, nats"
         spec = _frontier_spec(view, points, f"{axis} (right is worse)", f"Gain, {w.unit(rows[0].gain.metric)}")
         said = "; ".join(f"{p['arm']}: gain {p['gain_text']}, forgotten {p['loss_text']}" for p in points)
-        caption = "Up: learned more. Left: forgot less. Bars: ordinary 95 % intervals."
+        caption = f"Up: learned more. Left: forgot less. Mean paired differences to the base. Bars: {BARS}."
         found.append(
             Chart(
                 f"frontier-{i}",
@@ -142,7 +143,7 @@ def _rank_curves(view: View) -> list[Chart]:
                 f"rank-{i}-{j}",
                 "ranks",
                 f"{task} ({ranked[0].role.replace('_', '-')}{flag})",
-                f"{capital(title_of(view, model, train))}. Bars and bands: ordinary 95 % intervals.",
+                f"{capital(title_of(view, model, train))}. Mean scores. Bars and bands: {BARS}.",
                 said,
                 _rank_spec(view, ranked, refs),
                 "small",
@@ -240,7 +241,8 @@ def _transfer(view: View) -> list[Chart]:
         said = "; ".join(f"trained on {v['train']}, scored on {v['task']}: {v['text']}" for v in values)
         title = arm if len(view.models) == 1 else f"{arm} ({model})"
         caption = (
-            "Points against the base. ▲ ▼ mark what is shown (simultaneous interval excludes 0); pale figures are not."
+            "Mean paired difference to the base, in points. ▲ ▼ mark what is shown (simultaneous interval excludes 0); "
+            "pale figures are not."
         )
         found.append(Chart(f"transfer-{i}", "transfer", title, caption, said, _transfer_spec(values, order, top)))
     return found
@@ -317,7 +319,7 @@ def _rates(view: View) -> list[Chart]:
                 f"rates-{i}",
                 "rates",
                 capital(title_of(view, model, train)),
-                "Filled: the rate chosen. Bars: one standard error.",
+                "Filled: the rate chosen. Bars: one standard error of the mean over validation items, up and down.",
                 said,
                 finished(alt.layer(*layers), TALL - 40),
             )
@@ -353,7 +355,7 @@ def _losses(view: View) -> list[Chart]:
                 f"loss-{i}",
                 "curves",
                 capital(title_of(view, model, train)),
-                "One line per seed, averaged over stretches of steps.",
+                "One line per seed: mean loss of each of at most 60 stretches of steps; no bars.",
                 said,
                 finished(line, TALL - 40),
             )

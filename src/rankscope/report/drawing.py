@@ -19,6 +19,8 @@ RAMP = ("#5fb7e8", "#3f97d8", "#3a78cf", "#5a63cc", "#8157c9", "#a24fbb")
 FULL, GIVEN_HUE, BASE, INK = "#e2661a", "#1b9e77", "#8c939c", "currentColor"
 DIVERGING = ("#d9822b", "#f3d3ad", "#f4f4f2", "#b3cdea", "#3f86cf")
 TALL, SHORT = 300, 210
+BARS = "ordinary 95 % intervals over items and seeds (over items alone where there is one seed)"
+"""What the bars of differences and scores cover, for captions."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ class Evidence:
     (run key, task name) to the scores. ``runs`` may hold plain tuples in the order of `Run`. ``models`` is only
     needed when no run of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for
     cross-entropy). ``environment`` is that of the process which makes the report; runs bring their own. ``row_counts``
-    (by train task) and ``overlaps`` (by train task and task) hold the reason where something was not measured.
+    (by train task) and ``overlaps`` (by train task and task) hold the reason where something was not measured. ``date``
+    is the day of the newest run, if it is known.
 
     ``evals`` also holds the scores of learning-rate trials, under their own keys. ``margin`` None: to be decided from
     the number of items. ``retain``: the share of chance-corrected retention asked for; ``prefer``: which of the good
@@ -68,6 +69,7 @@ class Evidence:
     prefer: Literal["cost", "retention", "gain"] = "cost"
     alarm: float = 0.1
     skills: dict[str, str] = field(default_factory=dict)
+    date: str = ""
 
 
 @dataclass(frozen=True)

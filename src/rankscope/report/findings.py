@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+from rankscope.report import hows
 from rankscope.report import wording as w
-from rankscope.report.cells import AT_CHANCE, TONES, Cell, Section, Table, role_words, where
+from rankscope.report.cells import AT_CHANCE, TONES, Cell, Column, Section, Table, columns, role_words, where
 from rankscope.report.rows import BaseRow, Effect, Headline, Transfer
 from rankscope.report.verdict import KEPT_WORDS
 from rankscope.report.view import View
@@ -27,25 +28,42 @@ def _headline_table(view: View, model: str, train: str, number: int) -> Table:
     rows = tuple(_headline_row(h) for h in view.headlines if (h.model, h.train) == (model, train))
     gain = next((h.gain for h in view.headlines if (h.model, h.train) == (model, train) and h.gain), None)
     unit = w.unit(gain.metric) if gain else "points"
-    columns = (
+    margin = _margin(view)
+    heads = columns(
         "Arm",
-        "Learning rate",
-        f"Gain, {unit}",
-        "Gain shown?",
-        "Retention, %",
-        "Points forgotten",
-        "Kept?",
-        "CE rise, nats",
-        "Trained params",
-        "Time a run (its share)",
-        "Peak memory",
-        "Stored",
-        "Seeds",
+        hows.LEARNING_RATE,
+        (
+            f"Gain, {unit}",
+            "Mean over items and seeds of the arm's in-domain score minus the base's on the same item (paired). "
+            f"{hows.ORDINARY}",
+        ),
+        ("Gain shown?", f"Read from the interval under the word, by a margin of {margin}. {hows.SIMULTANEOUS}"),
+        (
+            "Retention, %",
+            "(score − chance) / (base − chance), mean of the retention tasks whose base is shown above chance, each "
+            f"with equal weight. {hows.ORDINARY}",
+        ),
+        (
+            "Points forgotten",
+            "Base minus arm on the same items (paired), mean of those retention tasks with equal weight; positive is "
+            f"worse. {hows.ORDINARY}",
+        ),
+        (
+            "Kept?",
+            "Non-inferiority: 'shown' if the simultaneous interval of that pooled difference lies above minus the "
+            f"margin of {margin} and no retention task is shown worse; the largest loss left open stands beside it.",
+        ),
+        (
+            "CE rise, nats",
+            "Mean cross-entropy per token on neutral text, arm minus base on the same texts (paired); positive is "
+            f"worse. {hows.ORDINARY}",
+        ),
+        *hows.HEADLINE_COST,
     )
     sample = f"; gain on {gain.task}, {w.sample(gain.contrast.estimate)}" if gain else ""
     place = where(view, model, train)
     return Table(
-        f"headline-{number}", f"{place[:1].upper()}{place[1:]}{sample}", columns, rows, (1, 2, 4, 5, 7, 8, 9, 10, 11)
+        f"headline-{number}", f"{place[:1].upper()}{place[1:]}{sample}", heads, rows, (1, 2, 4, 5, 7, 8, 9, 10, 11)
     )
 
 
@@ -107,14 +125,14 @@ def ranks(view: View) -> Section:
                 cells.append(Cell(w.score(s.estimate, s.metric), note, "flag" if flag else ""))
             rows.append(tuple(cells))
         roles = dict(view.evaluations.get(train, ()))
-        columns = ("Arm", *(f"{task} ({roles[task].replace('_', '-')})" for task in tasks))
+        heads = columns("Arm", *((f"{task} ({roles[task].replace('_', '-')})", hows.SCORE) for task in tasks))
         tables.append(
             Table(
                 f"scores-{i}",
                 f"Scores, {where(view, model, train)}",
-                columns,
+                heads,
                 tuple(rows),
-                tuple(range(1, len(columns))),
+                tuple(range(1, len(heads))),
             )
         )
     intro = (
@@ -127,9 +145,9 @@ def comparisons(view: View) -> Section:
     tables = []
     for i, (model, train) in enumerate(view.blocks):
         rows = tuple(_comparison(e) for e in view.effects if (e.model, e.train) == (model, train))
-        columns = ("Comparison", "Task", "Difference", "Simultaneous", "Verdict", "p, unadjusted", "Items and seeds")
+        heads = _comparison_columns(view)
         tables.append(
-            Table(f"comparisons-{i}", f"Paired differences, {where(view, model, train)}", columns, rows, (2, 3, 5))
+            Table(f"comparisons-{i}", f"Paired differences, {where(view, model, train)}", heads, rows, (2, 3, 5))
         )
     intro = (
         "Positive is better, also for cross-entropy (its sign is turned). Every undecided one is given with "
@@ -137,6 +155,31 @@ def comparisons(view: View) -> Section:
         "McNemar's exact p beside it, as a cross-check."
     )
     return Section("comparisons", "All comparisons", intro, tuple(tables), "Comparisons")
+
+
+def _comparison_columns(view: View) -> tuple[Column, ...]:
+    return columns(
+        "Comparison",
+        "Task",
+        (
+            "Difference",
+            "Mean over items and seeds of the first arm's score minus the second's on the same item and seed (paired), "
+            f"in points or nats; for cross-entropy with the sign turned; pooled tasks count alike. {hows.ORDINARY}",
+        ),
+        ("Simultaneous", hows.SIMULTANEOUS),
+        (
+            "Verdict",
+            f"Read from the simultaneous interval and a margin of {_margin(view)}: 'within the margin' if it lies "
+            "inside, else 'better' or 'worse' if it excludes 0, else 'undecided' with the difference that would have "
+            "been seen with 80 % power (Schuirmann 1987 for equivalence).",
+        ),
+        (
+            "p, unadjusted",
+            "Two-sided p of the difference's own t statistic, not adjusted for the number of comparisons and read by "
+            "no verdict; McNemar's exact p beside it for one seed of right or wrong answers (McNemar 1947).",
+        ),
+        ("Items and seeds", "Number of items that both arms have, and of seeds that both have."),
+    )
 
 
 def _comparison(e: Effect) -> tuple[Cell, ...]:
@@ -170,13 +213,18 @@ def transfer(view: View) -> Section:
             for train in view.train
         )
         caption = f"{arm}: change against the base" + (f", {model}" if len(view.models) > 1 else "")
-        tables.append(Table(f"transfer-{i}", caption, ("Trained on", *order), rows, tuple(range(1, len(order) + 1))))
+        tables.append(_transfer_table(i, caption, order, rows))
     intro = (
         "Rows: the task that the arm learned here. Columns: what it was scored on. Positive is "
         "better. A cell is marked ▲ or "
         "▼ only if its simultaneous interval excludes 0; it is an alarm if the whole interval lies below −10 points."
     )
     return Section("transfer", "Transfer to other tasks", intro, tuple(tables), "Transfer")
+
+
+def _transfer_table(number: int, caption: str, order: list[str], rows: tuple[tuple[Cell, ...], ...]) -> Table:
+    heads = columns("Trained on", *((task, hows.CHANGE) for task in order))
+    return Table(f"transfer-{number}", caption, heads, rows, tuple(range(1, len(order) + 1)))
 
 
 def _transfer_cell(cell: Transfer | None) -> Cell:
@@ -201,22 +249,32 @@ def base(view: View) -> Section:
     tables = []
     for i, model in enumerate(view.models):
         rows = tuple(_base_row(b) for b in view.base if b.model == model)
-        columns = (
-            "Task",
-            "Roles",
-            "Zero-shot",
-            "Items",
-            "Chance",
-            "Above chance?",
-            "Few-shot",
-            "Few-shot minus zero-shot",
-        )
-        tables.append(Table(f"base-{i}", model, columns, rows, (2, 4, 6, 7)))
+        tables.append(Table(f"base-{i}", model, columns(*_BASE_COLUMNS), rows, (2, 4, 6, 7)))
     intro = (
         "Where the study starts. What a few examples in the prompt already give is format, not something learned. "
         "Tasks on which the base is not shown above chance are flagged everywhere and left out of pooled figures."
     )
     return Section("base", "The untouched base", intro, tuple(tables), "Base")
+
+
+_BASE_COLUMNS = (
+    "Task",
+    "Roles",
+    (
+        "Zero-shot",
+        "Mean score over items without examples in the prompt. Square brackets: 95 % interval over items, Wilson's for "
+        "right or wrong answers (Wilson 1927), else t.",
+    ),
+    ("Items", "Number of items scored."),
+    ("Chance", "The larger of the uniform guess and the most frequent answer's share, in per cent."),
+    ("Above chance?", "Yes if the whole 95 % interval of the zero-shot score lies above chance."),
+    ("Few-shot", "The same score with examples in the prompt, without training, and its 95 % interval over items."),
+    (
+        "Few-shot minus zero-shot",
+        "Mean over items of the few-shot score minus the zero-shot score of the same item (paired); 95 % interval over "
+        "items.",
+    ),
+)
 
 
 def _base_row(b: BaseRow) -> tuple[Cell, ...]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rankscope.report import hows
 from rankscope.report import wording as w
-from rankscope.report.cells import Cell, Section, Table, role_words, where
+from rankscope.report.cells import Cell, Section, Table, columns, role_words, where
 from rankscope.report.rows import Measured, RowsUsed, Shared
 from rankscope.report.view import View
 
@@ -26,10 +27,8 @@ def rates(view: View) -> Section | None:
             rows.append(
                 (Cell(t.arm), Cell(w.learning_rate(t.lr)), Cell(loss), Cell(error), chosen, state, Cell(str(t.seed)))
             )
-        columns = ("Arm", "Learning rate", "Validation loss, nats", "Standard error", "Choice", "Status", "Seed")
-        tables.append(
-            Table(f"rates-{i}", f"Learning rates, {where(view, model, train)}", columns, tuple(rows), (1, 2, 3, 6))
-        )
+        caption = f"Learning rates, {where(view, model, train)}"
+        tables.append(Table(f"rates-{i}", caption, columns(*hows.RATES), tuple(rows), (1, 2, 3, 6)))
     intro = (
         "All rates tried, at the first seed, judged by loss on a split carved from train, never on items of a verdict."
     )
@@ -50,8 +49,7 @@ def curves(view: View) -> Section | None:
         )
         for c in view.curves
     )
-    columns = ("Arm", "Trained on", "Seed", "First stretch, nats", "Last stretch, nats", "Steps")
-    table = Table("curves", "Training loss at the two ends of each run", columns, rows, (2, 3, 4, 5))
+    table = Table("curves", "Training loss at the two ends of each run", columns(*hows.CURVES), rows, (2, 3, 4, 5))
     return Section("curves", "Learning curves", "Training loss of the runs that count.", (table,), "Curves")
 
 
@@ -70,9 +68,9 @@ def flips(view: View) -> Section | None:
                 Cell(f"{f.num_items:,} items × {w.plural(f.num_seeds, 'seed')}"),
             )
         )
-    columns = ("Arm", "Trained on", "Task", "Right → wrong", "Wrong → right", "Of")
+    heads = columns("Arm", "Trained on", "Task", *hows.FLIPS, ("Of", "Items that base and arm both have, and seeds."))
     intro = "A small net change can hide many changed answers. Counts over all seeds."
-    table = Table("flips", "Answers that changed against the base", columns, tuple(rows), (3, 4))
+    table = Table("flips", "Answers that changed against the base", heads, tuple(rows), (3, 4))
     return Section("flips", "Changed answers", intro, (table,), "Flips")
 
 
@@ -85,11 +83,12 @@ def data(view: View) -> Section | None:
     lengths = sorted({s.overlap.n for s in view.shared if s.overlap is not None})
     run = f"Share {w.listing([str(n) for n in lengths])} words in a row" if lengths else "Share words in a row"
     tables = (
-        Table("rows", "Training rows", ("Train task", "Rows", "Empty", "Repeated", "Prompt with another answer too"),
-              held, (1, 2, 3, 4)),
+        Table("rows", "Training rows", columns(*hows.ROWS), held, (1, 2, 3, 4)),
         Table("shared", "Test items that stand in the training rows too",
-              ("Trained on", "Task", "Items", run, "Same prompt", "Same prompt but for numbers"), shared, (2, 3, 4, 5)),
-        Table("cuts", "Cut or dropped", ("Where", "What was noted", "Runs"), cut, (2,), "No run noted any."),
+              columns("Trained on", "Task", ("Items", "Test items compared."), (run, hows.SHARED_WORDS),
+                      *hows.SHARED_PROMPTS), shared, (2, 3, 4, 5)),
+        Table("cuts", "Cut or dropped", columns("Where", "What was noted", ("Runs", "Runs that noted it, counted.")),
+              cut, (2,), "No run noted any."),
     )  # fmt: skip
     intro = (
         "Where test items stand in the training rows, a gain is partly recall. An item of one column may be in the "
@@ -143,19 +142,6 @@ def runs(view: View) -> Section:
                 Cell("; ".join(r.notes)),
             )
         )
-    columns = (
-        "Run and key",
-        "Status",
-        "Role",
-        "Learning rate",
-        "Seed",
-        "Steps",
-        "Time",
-        "Tokens/s",
-        "Peak memory",
-        "Validation loss",
-        "Notes",
-    )
     return Section(
         "runs",
         "All runs",
@@ -164,7 +150,7 @@ def runs(view: View) -> Section:
             Table(
                 "runs",
                 f"{w.plural(len(rows), 'run')}, done and failed",
-                columns,
+                columns(*hows.RUNS),
                 tuple(rows),
                 (3, 4, 5, 6, 7, 8, 9),
                 "No run has started.",
@@ -178,8 +164,8 @@ def gaps(view: View) -> Section:
     failed = tuple((Cell(f.what), Cell(f.stage), Cell(f.message)) for f in view.failures)
     absent = tuple((Cell(line),) for line in view.missing)
     tables = (
-        Table("failures", "Failed", ("What", "Stage", "Message"), failed, empty="Nothing failed."),
-        Table("missing", "Not there yet", ("What",), absent, empty="Nothing is missing."),
+        Table("failures", "Failed", columns("What", "Stage", "Message"), failed, empty="Nothing failed."),
+        Table("missing", "Not there yet", columns("What"), absent, empty="Nothing is missing."),
     )
     return Section(
         "gaps",
@@ -202,15 +188,13 @@ def cost(view: View) -> Section:
         )
         for c in view.costs
     )
-    columns = ("Part", "Pieces of work", "Time", "Share, %", "Tokens", "FLOPs")
     intro = "As measured, wall clock. What was not measured is in no sum, and said beside it."
     training = [c.seconds.value or 0.0 for c in view.costs[:2]]
     if sum(training):
         share = 100 * training[1] / sum(training)
         intro += f" {share:.0f} % of the training time measured went into learning rates that were not chosen."
-    return Section(
-        "cost", "What the study cost", intro, (Table("cost", "Ledger", columns, rows, (1, 2, 3, 4, 5)),), "Cost"
-    )
+    table = Table("cost", "Ledger", columns(*hows.COST), rows, (1, 2, 3, 4, 5))
+    return Section("cost", "What the study cost", intro, (table,), "Cost")
 
 
 def _sum(total: Measured, write: Callable[[float], str]) -> Cell:
@@ -224,7 +208,7 @@ def _sum(total: Measured, write: Callable[[float], str]) -> Cell:
 def provenance(view: View) -> Section:
     rows = tuple((Cell(f.name), Cell(f.value)) for f in view.provenance)
     rows += tuple((Cell("Note"), Cell(note)) for note in view.notes)
-    table = Table("provenance", "Models, data, software", ("What", "Value"), rows)
+    table = Table("provenance", "Models, data, software", columns("What", "Value"), rows)
     return Section("provenance", "Where the numbers come from", "", (table,), "Provenance")
 
 
@@ -234,6 +218,6 @@ def methods(view: View) -> Section:
         "methods",
         "Methods and words",
         "",
-        (Table("methods", "Glossary", ("Word", "Meaning here", "Source"), rows),),
+        (Table("methods", "Glossary", columns("Word", "Meaning here", "Source"), rows),),
         "Methods",
     )

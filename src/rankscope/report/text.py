@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from rankscope.report.cells import Cell, Table
+from rankscope.report.cells import Section, Table, joined, notes
 from rankscope.report.page import sections
 from rankscope.report.view import View
 
@@ -22,6 +22,7 @@ def markdown(view: View) -> str:
         lines += [_escape(section.intro), ""] if section.intro else []
         for table in section.tables:
             lines += [*_table(table), ""]
+        lines += _hows(section)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -34,19 +35,19 @@ def _table(table: Table) -> list[str]:
     if not table.rows:
         return [f"{_escape(table.caption)}: {table.empty}"]
     rule = ["---:" if i in table.numeric else "---" for i in range(len(table.columns))]
-    rows = [[_cell(cell) for cell in row] for row in table.rows]
-    head = [f"**{_escape(table.caption)}**", "", _row([_escape(c) for c in table.columns]), _row(rule)]
+    rows = [[_escape(joined(cell)) for cell in row] for row in table.rows]
+    head = [f"**{_escape(table.caption)}**", "", _row([_escape(title) for title in table.titles]), _row(rule)]
     return head + [_row(row) for row in rows]
+
+
+def _hows(section: Section) -> list[str]:
+    """How the section's columns were computed, each said once however many tables have it."""
+    lines = [f"- {_escape('; '.join(titles))}: {_escape(how)}" for how, titles in notes(*section.tables).items()]
+    return ["How these were computed:", "", *lines, ""] if lines else []
 
 
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _cell(cell: Cell) -> str:
-    if not (cell.text and cell.note):
-        return _escape(cell.text or cell.note)
-    return _escape(f"{cell.text} {cell.note}" if cell.note.startswith("[") else f"{cell.text} ({cell.note})")
 
 
 def _escape(text: str) -> str:
