@@ -222,15 +222,15 @@ def _bounded(effects: list[Effect], margin: float, what: str) -> tuple[str, str]
 
 def _retention(index: Index, model: str, train: str, base: tuple[BaseRow, ...]) -> dict[str, Estimate | None]:
     """Each arm's chance-corrected share of what the base could do, over the tasks whose base is above chance."""
-    tables = {arm.name: _kept_tasks(index, model, train, arm.name, base) for arm in index.trained_arms}
+    tables = {arm.name: kept_tasks(index, model, train, arm.name, base) for arm in index.trained_arms}
     found = {name: kept.estimate for name, kept in zip(tables, retentions(list(tables.values())), strict=True)}
     for arm in index.given_arms:
-        estimate = retention(_kept_tasks(index, model, train, arm.name, base)).estimate
+        estimate = retention(kept_tasks(index, model, train, arm.name, base)).estimate
         found[arm.name] = estimate and of_items(estimate)
     return found
 
 
-def _kept_tasks(index: Index, model: str, train: str, arm: str, base: tuple[BaseRow, ...]) -> list[Kept]:
+def kept_tasks(index: Index, model: str, train: str, arm: str, base: tuple[BaseRow, ...]) -> list[Kept]:
     """An arm's retention tasks beside the base's, over the seeds that all of them have."""
     known = {row.task: row for row in base if row.model == model}
     untouched, finals = index.base(model), index.finals(model, train, arm)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rankscope.records import Contrast, Estimate, Overlap, RowCounts
+from rankscope.stats.recommend import Recommendation
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,36 @@ class Flips:
     num_items: int
     num_seeds: int
     is_above_chance: bool | None = None
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One point of the recommended arm against full SFT: a comparison of scores, or two measured amounts of ``unit``.
+
+    All of ``effect``, ``ours`` and ``theirs`` are None where the study has nothing to compare.
+    """
+
+    name: str
+    what: str
+    arm: str
+    other: str
+    effect: Effect | None
+    ours: float | None
+    theirs: float | None
+    unit: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is recommended for one model and train task, under which terms, and how it stands against full SFT."""
+
+    model: str
+    train: str
+    metric: str
+    prefer: str
+    retain: float | None
+    choice: Recommendation
+    aspects: tuple[Aspect, ...]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,138 @@
+"""The recommended range of ranks, and the recommended arm against full SFT. In: an evidence `Index`, headlines, effects.
+Out: rows.
+
+The choice itself is ``rankscope.stats.recommend``'s; here its candidates are put together. Arms are compared on the
+in-domain tasks (pooled where there are several) over the items that all of them have. What they kept comes from the
+study's family of verdicts; a share to retain is judged at a level that holds for all candidates together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rankscope.records import Estimate
+from rankscope.report.effects import kept_tasks
+from rankscope.report.evidence import Index, Panel, shared_items
+from rankscope.report.family import ACROSS, POOLED, SKILLS
+from rankscope.report.pooling import pool
+from rankscope.report.rows import Advice, Aspect, BaseRow, Effect, Headline
+from rankscope.report.tables import blocks
+from rankscope.stats.choice import Candidate
+from rankscope.stats.mcb import Scores
+from rankscope.stats.recommend import Recommendation, recommend
+from rankscope.stats.retention import retentions
+
+ASPECTS = (("Learning", "in_domain"), ("Retention", POOLED), ("Generalisation", ACROSS), ("Reasoning", SKILLS[0]),
+           ("Recall", SKILLS[1]), ("Neutral text", "text"))  # fmt: skip
+COSTS = (
+    ("Trained parameters", "trainable", "count"),
+    ("Stored bytes", "blob_bytes", "bytes"),
+    ("Training time a run", "seconds", "seconds"),
+    ("Peak memory", "peak_bytes", "bytes"),
+)
+
+
+def advices(
+    index: Index, headlines: tuple[Headline, ...], effects: tuple[Effect, ...], base: tuple[BaseRow, ...]
+) -> tuple[Advice, ...]:
+    """One recommendation for each model and train task with a LoRA arm that has scores."""
+    rows = []
+    for model, train in blocks(index):
+        mine = tuple(h for h in headlines if (h.model, h.train) == (model, train))
+        found = recommendation(index, mine, base, index.evidence.retain, index.evidence.prefer)
+        if found is None:
+            continue
+        ours = tuple(e for e in effects if (e.model, e.train) == (model, train))
+        metric = next((h.gain.metric for h in mine if h.gain), "accuracy")
+        rows.append(Advice(model, train, metric, index.evidence.prefer, index.evidence.retain, found,
+                           _aspects(index, mine, ours, found.arm)))  # fmt: skip
+    return tuple(rows)
+
+
+def recommendation(
+    index: Index, headlines: tuple[Headline, ...], base: tuple[BaseRow, ...], retain: float | None, prefer: str
+) -> Recommendation | None:
+    """Among the LoRA arms of one model and train task; None if there are none with scores."""
+    ranked = [h for h in headlines if h.kind == "lora"]
+    if not ranked:
+        return None
+    model, train = ranked[0].model, ranked[0].train
+    panels = shared_items({h.arm: p for h in ranked if (p := _in_domain(index, h)) is not None})
+    if not panels:
+        return None
+    shares = _shares(index, model, train, [h.arm for h in ranked], base)
+    candidates = [
+        Candidate(h.arm, h.rank, h.kept, shares.get(h.arm), float(h.trainable or h.rank), _scores(h, panels),
+                  h.gain and h.gain.contrast)
+        for h in ranked
+    ]  # fmt: skip
+    first = next(iter(panels.values()))
+    return recommend(candidates, index.evidence.margin, retain, prefer, first.clusters, first.strata,
+                     unit="points" if first.higher_is_better else "nats")  # fmt: skip
+
+
+def _in_domain(index: Index, row: Headline) -> Panel | None:
+    finals = index.finals(row.model, row.train, row.arm)
+    tasks = [task for task, role in index.tasks(row.train) if role == "in_domain"]
+    panels = {task: panel for task in tasks if (panel := index.panel(finals, task)) is not None}
+    if len(panels) != len(tasks) or len({p.metric == "cross_entropy" for p in panels.values()}) != 1:
+        return None
+    return next(iter(panels.values())) if len(panels) == 1 else pool(panels)
+
+
+def _scores(row: Headline, panels: dict[str, Panel]) -> Scores | None:
+    panel = panels.get(row.arm)
+    if panel is None:
+        return None
+    return Scores(row.arm, panel.values if panel.higher_is_better else -panel.values, panel.seeds)
+
+
+def _shares(
+    index: Index, model: str, train: str, arms: list[str], base: tuple[BaseRow, ...]
+) -> dict[str, Estimate | None]:
+    """Chance-corrected retention with intervals that hold for all the arms together (Bonferroni)."""
+    tables = [kept_tasks(index, model, train, arm, base) for arm in arms]
+    level = 1 - 0.05 / max(len(arms), 1)
+    return {arm: kept.estimate for arm, kept in zip(arms, retentions(tables, level), strict=True)}
+
+
+def _aspects(
+    index: Index, headlines: tuple[Headline, ...], effects: tuple[Effect, ...], arm: str | None
+) -> tuple[Aspect, ...]:
+    """The recommended arm against full SFT, point by point: what was measured, or why nothing was."""
+    ours = next((h for h in headlines if h.arm == arm), None)
+    full = next((h for h in headlines if h.kind == "full"), None)
+    if ours is None or full is None:
+        return ()
+    against = [e for e in effects if (e.contrast.arm, e.contrast.other) == (arm, full.arm)]
+    rows = [Aspect("Efficiency", name, ours.arm, full.arm, None, getattr(ours, field), getattr(full, field), unit)
+            for name, field, unit in COSTS]  # fmt: skip
+    for name, key in ASPECTS:
+        hit = _on(index, against, ours.train, key)
+        rows += [Aspect(name, e.task, ours.arm, full.arm, e, None, None, "") for e in hit]
+        rows += [] if hit else [Aspect(name, "", ours.arm, full.arm, None, None, None, "")]
+    return tuple(rows)
+
+
+def _on(index: Index, against: list[Effect], train: str, key: str) -> list[Effect]:
+    """The comparisons that an aspect is about: the pool, or the one task that stands for it."""
+    skills = index.evidence.skills
+    texts = [e for e in against if e.metric == "cross_entropy" and e.role != "in_domain"]
+    if key == "text":
+        return texts
+    scored = [e for e in against if e not in texts]
+    if key == "in_domain":
+        return [e for e in scored if e.role == key]
+    pooled = [e for e in scored if e.task in (key, f"{key}, pooled")]
+    if pooled:
+        return pooled
+    roles = {POOLED: "retention", ACROSS: "cross_domain"}
+    return [e for e in scored if (e.role == roles[key] if key in roles else skills.get(e.task) == key)][:1]
+
+
+def with_terms(index: Index, headlines: tuple[Headline, ...], base: tuple[BaseRow, ...], row: Advice,
+               retain: float | None, prefer: str) -> Advice:  # fmt: skip
+    """The same advice under another share to retain or another preference."""
+    mine = tuple(h for h in headlines if (h.model, h.train) == (row.model, row.train))
+    found = recommendation(index, mine, base, retain, prefer)
+    return replace(row, retain=retain, prefer=prefer, choice=found)
