@@ -1,5 +1,5 @@
-"""The recommended range of ranks, and the recommended arm against full SFT. In: an evidence `Index`, headlines, effects.
-Out: rows.
+"""The recommended range of ranks, and the recommended arm against full SFT. In: an evidence `Index`, headlines,
+effects. Out: rows.
 
 The choice itself is ``rankscope.stats.recommend``'s; here its candidates are put together. Arms are compared on the
 in-domain tasks (pooled where there are several) over the items that all of them have. What they kept comes from the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from rankscope.records import Contrast, Estimate
+from rankscope.records import Contrast, Estimate, Needed
 
 NOTHING = "–"
 VERDICTS = {"better": "better", "worse": "worse", "equivalent": "within the margin", "undecided": "undecided"}
@@ -86,6 +86,25 @@ def verdict(contrast: Contrast, metric: str) -> str:
     if contrast.verdict == "undecided" and math.isfinite(contrast.detectable):
         return f"{word} (could see {plain_number(contrast.detectable, metric)})"
     return word
+
+
+def needed(more: Needed) -> str:
+    """'1,900 items or 7 seeds would decide', or that no number would, were the estimate the truth."""
+    items = [f"{more.items:,} items"] if more.items is not None else []
+    seeds = [f"{more.seeds:,} seeds"] if more.seeds is not None else []
+    if not items and not seeds:
+        return "no number of items or seeds would decide, if the estimate is the truth"
+    return f"{' or '.join([*items, *seeds])} would decide, if the estimate is the truth"
+
+
+def one_seed(estimate: Estimate) -> str:
+    """'this seed only' where an interval can't speak for seeds."""
+    return estimate.scope if estimate.scope == "this seed only" else ""
+
+
+def measured(value: float | None, unit: str) -> str:
+    """An amount by its unit: count, bytes or seconds."""
+    return {"count": count, "bytes": number_bytes, "seconds": duration}[unit](value)
 
 
 def number_bytes(value: float | int | None) -> str:
