@@ -221,11 +221,23 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """How many items in all, the seeds being as they are, or how many seeds, the items being as they are, would decide.
+
+    None: no number would, or, of seeds, nothing is known because there was one.
+    """
+
+    items: int | None
+    seeds: int | None
+
+
+@dataclass(frozen=True)
 class Contrast:
     """Paired difference ``arm - other`` on one task, with its interval and a verdict word.
 
     ``verdict`` is one of equivalent, better, worse, undecided; words are about the sign of the score, so for
-    cross-entropy (lower is better) the difference is negated before it comes here.
+    cross-entropy (lower is better) the difference is negated before it comes here. ``detectable`` is the true
+    difference seen with 80 % power; ``needed`` goes with undecided ones only (``stats.power`` defines both).
     """
 
     arm: str
@@ -238,3 +250,9 @@ class Contrast:
     margin: float
     verdict: Literal["equivalent", "better", "worse", "undecided"]
     detectable: float
+    needed: Needed | None = None
+
+    @property
+    def is_non_inferior(self) -> bool:
+        """Whether a loss of the margin or more is excluded, by the simultaneous interval."""
+        return self.low > -self.margin

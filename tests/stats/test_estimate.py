@@ -145,14 +145,24 @@ def test_without_a_flip_the_limit_is_the_rule_of_three_and_else_clopper_and_pear
     assert unseen(60.0, 60.0, 0.05) == 0
 
 
-def test_flips_count_only_what_every_seed_agrees_on_and_clusters_as_one():
+def test_flips_count_only_what_every_seed_agrees_on():
     change = np.array([[1, -1, 1, 0, 0, 0], [1, -1, 0, 0, 0, 0.0]])
     found = flips(change)
     assert (found.items, found.gained, found.lost) == pytest.approx((6, 1, 1))
-    assert flips(change, np.array([0, 0, 1, 1, 2, 2])).items == 3
     small, large = Flips(20.0, 1.0, 0.0), Flips(400.0, 0.0, 40.0)
     pool = pooled_flips([small, large])
     assert (pool.items, pool.gained, pool.lost) == pytest.approx((40, 1, 2))
+
+
+def test_clustered_items_count_for_as_many_as_their_flips_show():
+    clusters = np.repeat(np.arange(40), 5)
+    whole, apart, half = np.zeros((3, 1, 200))
+    whole[0, :20], apart[0, ::10] = 1, 1  # four whole passages; one item in each of twenty
+    half[0, [0, 1, 2, 50, 51, 100, 150]] = 1
+    assert flips(whole, clusters).items == pytest.approx(40, rel=0.03)
+    assert flips(apart, clusters).items == 200
+    assert 60 < flips(half, clusters).items < 120
+    assert flips(np.zeros((3, 200)), clusters).items == pytest.approx(40)  # nothing seen: the careful side
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.001])

@@ -6,7 +6,7 @@ Gaussian copula and simulated with a fixed seed. Never wider than Bonferroni.
 
 Two or three seeds of one arm say next to nothing about how seeds vary, so the arms of one group (same model, train
 task, items and other side) share their seed part: M arms give it M (S - 1) degrees of freedom.
-``benchmarks/coverage.py`` measures how well the intervals hold.
+``benchmarks/simulate.py`` measures how well the intervals hold.
 
 Legend: S seeds, N items, M members of the family.
 """
@@ -22,10 +22,10 @@ import numpy as np
 from scipy import special, stats
 
 from rankscope.records import Contrast
-from rankscope.stats.estimate import Flips, Parts, Spread, estimate_from, half_width, interval, parts, shared
+from rankscope.stats.estimate import Flips, Parts, Spread, estimate_from, interval, parts, shared
+from rankscope.stats.power import detectable, needed
 
 _DRAWS = 20_000
-_POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Pair:
     """One comparison: ``difference`` (S, N) is arm - other, item by item and seed by seed.
 
     Pairs of equal ``group``, ``other``, ``task`` and N share their seed part. ``strata`` names each item's task in a
-    pool; ``changed`` goes with 0/1 scores.
+    pool; ``changed`` goes with 0/1 scores. ``margin``: this pair's own, in units of its score (None: the family's).
     """
 
     arm: str
@@ -45,6 +45,7 @@ class Pair:
     strata: np.ndarray | None = None
     group: str = ""
     changed: Flips | None = None
+    margin: float | None = None
 
     @property
     def signed(self) -> np.ndarray:
@@ -60,9 +61,15 @@ def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95)
     """
     if not family:
         raise ValueError("a family of no comparisons")
-    found = [p.spread for p in _parts(family)]
-    alpha = family_alpha(family, found, 1 - level)
-    return [_judge(pair, s, margin, level, alpha) for pair, s in zip(family, found, strict=True)]
+    found = _parts(family)
+    alpha = family_alpha(family, [p.spread for p in found], 1 - level)
+    return [_judge(pair, p, margin if pair.margin is None else pair.margin, level, alpha)
+            for pair, p in zip(family, found, strict=True)]  # fmt: skip
+
+
+def default_margin(num_items: int) -> float:
+    """A margin that so many items can reach: of 20 % discordant items, 0.02 takes thousands, 0.01 about 17,000."""
+    return 0.02 if num_items >= 2000 else 0.03
 
 
 def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float) -> float:
@@ -104,17 +111,21 @@ def _parts(family: Sequence[Pair]) -> list[Parts]:
     return found
 
 
-def _judge(pair: Pair, found: Spread, margin: float, level: float, alpha: float) -> Contrast:
-    estimate = estimate_from(pair.signed, found, pair.clusters, level, pair.changed)
-    low, high = interval(estimate.value, found, alpha, pair.changed)
+def _judge(pair: Pair, variance: Parts, margin: float, level: float, alpha: float) -> Contrast:
+    found, changed = variance.spread, pair.changed
+    estimate = estimate_from(pair.signed, found, pair.clusters, level, changed)
+    low, high = interval(estimate.value, found, alpha, changed)
     if -margin < low and high < margin:
         verdict = "equivalent"
     elif low > 0 or high < 0:
         verdict = "better" if low > 0 else "worse"
     else:
         verdict = "undecided"
+    more = None
+    if verdict == "undecided":
+        more = needed(estimate.value, variance, estimate.num_items, alpha, margin, changed)
     return Contrast(pair.arm, pair.other, pair.task, estimate, low, high, _p_value(estimate.value, found), margin,
-                    verdict, _detectable(found, alpha, pair.changed))  # fmt: skip
+                    verdict, detectable(found, alpha, changed), more)  # fmt: skip
 
 
 def _p_value(mean: float, found: Spread) -> float:
@@ -123,18 +134,6 @@ def _p_value(mean: float, found: Spread) -> float:
     if found.se == 0:
         return 1.0 if mean == 0 else 0.0
     return 2 * float(special.stdtr(found.df, -abs(mean) / found.se))
-
-
-def _detectable(found: Spread, alpha: float, changed: Flips | None) -> float:
-    """The true difference that would be shown with 80 % power; flips need enough of them, and can't exceed 1."""
-    if not math.isfinite(found.se):
-        return math.inf
-    seen = half_width(found, alpha) + found.se * float(special.stdtrit(found.df, _POWER)) if found.se else 0.0
-    if changed is None:
-        return seen
-    z = float(special.ndtri(1 - alpha / 2))
-    seen = max(seen, z * (z + float(special.ndtri(_POWER))) / (changed.items + z * z))
-    return seen if seen < 1 else math.inf
 
 
 @lru_cache(maxsize=1)

@@ -2,13 +2,15 @@
 
 Items are crossed with seeds, not nested in them, so Var(mean) = v_item/N + v_seed/S + v_rest/(N S), each part
 estimated by two-way analysis of variance (Searle, Casella & McCulloch, Variance Components, 1992), with Satterthwaite's
-degrees of freedom (1946). Items that share a passage or template are clustered (Miller 2411.00640); items of several
-strata (tasks of a pool) vary within their stratum only. Two or three seeds tell little about how seeds vary, so tables
-that are alike can share what they say about it (``shared``).
+degrees of freedom (1946). Items that share a passage or template are clustered (Miller 2411.00640), with Bell and
+McCaffrey's (2002) correction for few clusters or unequal ones; items of several strata (tasks of a pool) vary within
+their stratum only. Two or three seeds tell little about how seeds vary, so tables that are alike can share what they
+say about it (``shared``).
 
 Where few right or wrong answers flipped, the variance seen says little: without any flip it is zero. So an interval
 reaches at least as far from the mean as Clopper and Pearson's (1934) limit leaves open for the share of items that flip
-that way under every seed; without any flip that is the rule of three (Hanley & Lippman-Hand 1983).
+that way under every seed; without any flip that is the rule of three (Hanley & Lippman-Hand 1983). Clustered items
+count for as many as their flips show (Korn & Graubard 1998).
 
 Knows nothing about arms or tasks.
 
@@ -85,7 +87,9 @@ def parts(values: np.ndarray, clusters: np.ndarray | None = None, strata: np.nda
     values = _table(values)
     num_seeds, num_items = values.shape
     groups = _groups(strata, num_items)
-    item, item_df = total([_item_part(values[:, g].mean(axis=0), clusters, g) for g in groups])
+    labels = None if clusters is None else np.asarray(clusters)
+    item, item_df = total([_sum_variance(values[:, g].mean(axis=0), labels if labels is None else labels[g])
+                           for g in groups])  # fmt: skip
     item /= num_items**2
     if num_seeds == 1:
         return Parts(1, item, item_df)
@@ -97,7 +101,9 @@ def parts(values: np.ndarray, clusters: np.ndarray | None = None, strata: np.nda
 def shared(found: Sequence[Parts]) -> list[Parts]:
     """The same parts with one seed part and one rest for all tables that have them, and their degrees of freedom added.
 
-    A table whose own seed part is larger than the common one keeps it: it must not borrow the quiet of the others.
+    A table whose own seed part is larger than the common one keeps it: it must not borrow the quiet of the others. What
+    it has more than they is known with its own few degrees of freedom only, so its own and the common ones are averaged
+    (harmonically), weighted by the shares of the two in its seed part. ``benchmarks/simulate.py`` measures what it buys.
     """
     able = [p for p in found if p.num_seeds > 1]
     if len(able) < 2:
@@ -105,10 +111,16 @@ def shared(found: Sequence[Parts]) -> list[Parts]:
     seed_df, rest_df = sum(p.seed_df for p in able), sum(p.rest_df for p in able)
     seed = sum(p.seed * p.seed_df for p in able) / seed_df
     rest = sum(p.rest * p.rest_df for p in able) / rest_df if rest_df else math.nan
-    return [
-        p if p.num_seeds == 1 else replace(p, seed=max(seed, p.seed), seed_df=seed_df, rest=rest, rest_df=rest_df)
-        for p in found
-    ]
+    common = [p if p.num_seeds == 1 else replace(p, seed=seed, seed_df=seed_df, rest=rest, rest_df=rest_df)
+              for p in found]  # fmt: skip
+    return [_louder(p, c) if p.num_seeds > 1 and p.seed > seed else c for p, c in zip(found, common, strict=True)]
+
+
+def _louder(own: Parts, common: Parts) -> Parts:
+    """A table that varies more than the others together: its own seed part, its degrees of freedom between the two."""
+    others = (common.seed * common.seed_df - own.seed * own.seed_df) / (common.seed_df - own.seed_df)
+    excess = 1 - max(others, 0.0) / own.seed
+    return replace(common, seed=own.seed, seed_df=1 / ((1 - excess) / common.seed_df + excess / own.seed_df))
 
 
 def total(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -205,12 +217,21 @@ def unseen(count: float, num_items: float, alpha: float) -> float:
 
 
 def flips(difference: np.ndarray, clusters: np.ndarray | None = None) -> Flips:
-    """What flipped in differences (S, N) of 0/1 scores. Clusters may flip as a whole: items count as Kish's (1965)."""
+    """What flipped in differences (S, N) of 0/1 scores.
+
+    Clustered items count for N / design effect, the ratio of the variances with and without clusters of what flipped
+    (Korn & Graubard 1998). Where nothing flipped it can't be seen: then clusters may flip as a whole (Kish 1965).
+    """
     num_items = difference.shape[1]
-    sizes = np.ones(num_items) if clusters is None else np.unique(clusters, return_counts=True)[1]
-    items = float(num_items**2 / (sizes**2).sum())
-    gained, lost = (float((sign * difference > 0.5).all(axis=0).mean()) for sign in (1, -1))
-    return Flips(items, gained * items, lost * items)
+    agreed = [(sign * difference > 0.5).all(axis=0).astype(float) for sign in (1, -1)]  # each (N,)
+    items = float(num_items)
+    if clusters is not None:
+        sizes = np.unique(clusters, return_counts=True)[1]
+        fewest = float(num_items**2 / (sizes**2).sum())
+        alone, together = (sum(_sum_variance(x, c)[0] for x in agreed) for c in (None, clusters))
+        items = min(max(items * alone / together, fewest), items) if together > 0 else fewest
+    gained, lost = (float(x.mean()) * items for x in agreed)
+    return Flips(items, gained, lost)
 
 
 def pooled_flips(tasks: Sequence[Flips]) -> Flips:
@@ -227,16 +248,22 @@ def _groups(strata: np.ndarray | None, num_items: int) -> list[np.ndarray]:
     return [np.flatnonzero(strata == name) for name in np.unique(strata)]
 
 
-def _item_part(means: np.ndarray, clusters: np.ndarray | None, group: np.ndarray) -> tuple[float, float]:
-    """Variance of the sum of one stratum's item means, and its degrees of freedom: clusters - 1."""
-    residual = means - means.mean()
-    if clusters is not None:
-        _, which = np.unique(np.asarray(clusters)[group], return_inverse=True)
-        residual = np.bincount(which, residual)
-    count = len(residual)
-    if count < 2:
+def _sum_variance(values: np.ndarray, clusters: np.ndarray | None) -> tuple[float, float]:
+    """Variance of the sum of values (N,) of independent items or clusters, and its degrees of freedom.
+
+    Clusters of n_c items: Bell and McCaffrey's (2002) for a mean. Equal ones have C - 1 degrees of freedom.
+    """
+    residual = values - values.mean()
+    if clusters is None:
+        count = len(values)
+        return (float((residual**2).sum()) * count / (count - 1), count - 1.0) if count > 1 else (math.nan, math.nan)
+    _, which, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
         return math.nan, math.nan
-    return float((residual**2).sum()) * count / (count - 1), count - 1.0
+    left = 1 - sizes / len(values)  # of a cluster's residual, what the mean leaves
+    weights = sizes**2 / left
+    noise = (sizes**2).sum() + (weights.sum() ** 2 - (weights**2).sum()) / len(values) ** 2
+    return float((np.bincount(which, residual) ** 2 / left).sum()), float(len(values) ** 2 / noise)
 
 
 def _rest_part(values: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,128 @@
+"""Which rank to use, and how sure that is. In: candidates with scores, retention and cost. Out: ``Recommendation``.
+
+Among the arms whose retention allows it (``choice.by_tier``), the range is that of the ranks that can still be the best
+in domain (``mcb``); inside it the preferred arm shown within the margin of the best is recommended, else the best one
+seen with the question left open. It comes with what would change the answer. Intervals of the comparison with the best
+hold together at 95 % within the tier; retention was judged before, in a family of its own.
+
+Knows nothing about tasks, models or how a page looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankscope.records import Needed
+from rankscope.stats import advice
+from rankscope.stats.advice import Excluded, RunnerUp
+from rankscope.stats.choice import Candidate, Prefer, Rule, Tier, best_seen, by_tier, choose, preference
+from rankscope.stats.mcb import Best, Gap, best
+from rankscope.stats.power import needed
+from rankscope.stats.wording import Unit
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The range of ranks that can be the best, the arm to use, and what that rests on.
+
+    ``ranks``: lowest and highest rank of the ``possible`` arms (None without a candidate). ``within``: arms shown
+    within the margin of the best. ``is_told_apart`` is False if there were several arms and none could be excluded.
+    ``open_question`` is empty if nothing is left to decide; ``needed`` belongs to it. ``compared``: the comparison.
+    """
+
+    ranks: tuple[int, int] | None
+    possible: tuple[str, ...]
+    within: tuple[str, ...]
+    arm: str | None
+    rule: Rule
+    reason: str
+    tier: Tier
+    is_told_apart: bool
+    runners_up: tuple[RunnerUp, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
+    would_change: tuple[str, ...] = ()
+    open_question: str = ""
+    needed: Needed | None = None
+    compared: Best | None = None
+
+
+def recommend(
+    candidates: Sequence[Candidate],
+    margin: float,
+    retain: float | None = None,
+    prefer: Prefer = "cost",
+    clusters: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
+    level: float = 0.95,
+    unit: Unit = "points",
+) -> Recommendation:
+    """Recommend one of the candidates, all scored on the same items, with (N,) ``clusters`` and ``strata`` of them.
+
+    ``retain``: the share of what the base knew that must be kept. Several candidates may have one rank. Raises
+    ValueError as ``mcb.best`` does.
+    """
+    scored = [c for c in candidates if c.scores is not None]
+    unscored = [Excluded(c.arm, c.rank, "has no in-domain scores") for c in candidates if c.scores is None]
+    tier, able = by_tier(scored, retain)
+    if not able:
+        return Recommendation(None, (), (), None, "none", "no arm has in-domain scores to compare", "none", False,
+                              excluded=tuple(unscored))  # fmt: skip
+
+    def compare(arms: Sequence[Candidate]) -> Best:
+        return best([c.scores for c in arms], margin, clusters, strata, level)
+
+    found = compare(able)
+    chosen, rule = choose(able, found, margin, prefer)
+    ranks = [c.rank for c in able if c.arm in found.possible]
+    names = {c.arm for c in able}
+    barred = [advice.barred(c, retain) for c in scored if c.arm not in names]
+    beaten = [advice.beaten(c, found.rival(c.arm), unit) for c in able if c.arm not in found.possible]
+    is_told_apart = bool(barred or beaten) or len(scored) == 1
+    decisive = _decisive(able, found, chosen, rule, prefer)
+    more = None
+    if decisive:
+        more = needed(decisive.difference, decisive.parts, found.num_items, 2 * decisive.alpha, margin,
+                      decisive.changed)  # fmt: skip
+    without = compare(scored) if barred else None
+    return Recommendation(
+        ranks=(min(ranks), max(ranks)),
+        possible=found.possible,
+        within=found.within,
+        arm=chosen.arm,
+        rule=rule,
+        reason=advice.reason(chosen, rule, tier, (min(ranks), max(ranks)), found, is_told_apart, unit),
+        tier=tier,
+        is_told_apart=is_told_apart,
+        runners_up=tuple(advice.runners_up(able, found, chosen, prefer, unit)),
+        excluded=(*beaten, *barred, *unscored),
+        would_change=tuple([
+            *advice.more_data(decisive, more),
+            *advice.other_margins(able, found, chosen, prefer, unit),
+            *advice.other_preferences(able, found, chosen, margin, prefer),
+            *([] if without is None else advice.without_retention(scored, without, chosen, margin, prefer)),
+        ]),
+        open_question=advice.question(decisive, found, margin, unit),
+        needed=more,
+        compared=found,
+    )  # fmt: skip
+
+
+def _decisive(able: Sequence[Candidate], found: Best, chosen: Candidate, rule: Rule, prefer: Prefer) -> Gap | None:
+    """The comparison that the recommendation hangs on: of an arm that would come first, were it shown to be as good.
+
+    None if no such arm is left. The other side is the best one seen, or its strongest rival if it is that arm itself.
+    """
+    possible = [c for c in able if c.arm in found.possible]
+    doubtful = [c for c in possible if c.arm not in found.within]
+    if rule != "best seen":
+        doubtful = [c for c in doubtful if preference(c, found, prefer) < preference(chosen, found, prefer)]
+    if not doubtful:
+        return None
+    first, top = min(doubtful, key=lambda c: preference(c, found, prefer)), best_seen(possible, found)
+    if first is not top:
+        return found.gap(first.arm, top.arm)
+    rival = max((g for g in found.gaps if g.other == top.arm and g.arm in found.possible), key=lambda g: g.upper)
+    return found.gap(top.arm, rival.arm)
