@@ -38,7 +38,8 @@ class Evidence:
     (run key, task name) to the scores. ``runs`` may hold plain tuples in the order of `Run`. ``models`` is only
     needed when no run of a model exists yet. ``margin`` is in units of the score (0.02 = 2 points; 0.02 nats for
     cross-entropy). ``environment`` is that of the process which makes the report; runs bring their own. ``row_counts``
-    (by train task) and ``overlaps`` (by train task and task) hold the reason where something was not measured.
+    (by train task) and ``overlaps`` (by train task and task) hold the reason where something was not measured. ``date``
+    is the day of the newest run, if it is known.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Evidence:
     environment: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     margin: float = 0.02
+    date: str = ""
     models: tuple[ModelRef, ...] = ()
     row_counts: dict[str, RowCounts | str] = field(default_factory=dict)
     overlaps: dict[tuple[str, str], Overlap | str] = field(default_factory=dict)

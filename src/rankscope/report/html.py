@@ -11,9 +11,11 @@ import json
 from importlib import resources
 from typing import Any
 
-from rankscope.report.cells import notes
+from rankscope.report.cells import Section, notes
 from rankscope.report.charts import charts
+from rankscope.report.cite import to_bibtex
 from rankscope.report.drawing import Chart
+from rankscope.report.export import to_csv, to_latex
 from rankscope.report.page import sections
 from rankscope.report.view import View
 
@@ -26,14 +28,17 @@ def page(view: View) -> str:
     from markupsafe import Markup
 
     assets = resources.files("rankscope.report") / "assets"
-    drawn = charts(view)
+    drawn, parts = charts(view), sections(view)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((assets / "template.html.jinja").read_text("utf-8"))
     return template.render(
         view=view,
-        sections=sections(view),
+        sections=parts,
         charts=_by_section(drawn),
         notes=notes,
+        cite=to_bibtex(view),
+        copies=Markup(inline_json(_copies(parts))),
+        copy=Markup((assets / "copy.js").read_text("utf-8")),
         style=Markup((assets / "style.css").read_text("utf-8")),
         specs=Markup(inline_json({chart.id: chart.spec for chart in drawn})),
         library=Markup(_library() if drawn else ""),
@@ -44,6 +49,12 @@ def page(view: View) -> str:
 def inline_json(value: Any) -> str:
     """JSON that is safe inside a script element."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _copies(parts: tuple[Section, ...]) -> dict[str, dict[str, str]]:
+    """The text of every table that has rows, in both forms, by its id."""
+    tables = (table for section in parts for table in section.tables if table.rows)
+    return {table.id: {"latex": to_latex(table), "csv": to_csv(table)} for table in tables}
 
 
 def _by_section(drawn: tuple[Chart, ...]) -> dict[str, list[Chart]]:

@@ -44,7 +44,7 @@ __all__ = ["Evidence", "View", "build"]
 @dataclass(frozen=True)
 class View:
     """A report as data; the rows are described in `rankscope.report.rows`. ``verdict`` is the lead sentences of all
-    verdicts.
+    verdicts. ``date`` is the day of the newest run, as 2026-01-31; empty where it isn't known.
     """
 
     name: str
@@ -75,6 +75,7 @@ class View:
     provenance: tuple[Fact, ...]
     notes: tuple[str, ...]
     methods: tuple[Method, ...]
+    date: str = ""
 
     @property
     def blocks(self) -> tuple[tuple[str, str], ...]:
@@ -141,6 +142,7 @@ def build(evidence: Evidence) -> View:
         provenance=tables.provenance(index),
         notes=evidence.notes,
         methods=METHODS,
+        date=evidence.date,
     )
 
 

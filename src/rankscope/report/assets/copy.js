@@ -1,0 +1,51 @@
+// Copies a table's text or the citation. Without the clipboard's leave (a file opened from disk, say) the text is put
+// into a field and selected instead. Opens notes for print and for links to them.
+(function () {
+  "use strict";
+  var root = document.documentElement;
+  var texts = JSON.parse(document.getElementById("copy-texts").textContent);
+  root.classList.add("can-copy");
+
+  function textOf(button) {
+    var at = button.getAttribute("data-copy");
+    return at === "cite" ? document.getElementById("bibtex").textContent : texts[at][button.getAttribute("data-as")];
+  }
+
+  function say(group, words) {
+    group.querySelector("[role=status]").textContent = words;
+  }
+
+  function byHand(group, text) {
+    var field = group.querySelector("textarea") || group.appendChild(document.createElement("textarea"));
+    field.readOnly = true;
+    field.setAttribute("aria-label", "Text to copy");
+    field.value = text;
+    field.focus();
+    field.select();
+    say(group, "Selected: press Ctrl+C or ⌘C");
+  }
+
+  function copy(button) {
+    var group = button.closest(".copy"), text = textOf(button), left = group.querySelector("textarea");
+    if (!navigator.clipboard || !navigator.clipboard.writeText) { byHand(group, text); return; }
+    navigator.clipboard.writeText(text).then(
+      function () { if (left) { left.remove(); } say(group, "Copied"); },
+      function () { byHand(group, text); }
+    );
+  }
+
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("[data-copy]"), mark = event.target.closest("a.mark");
+    if (button) { copy(button); }
+    if (mark) { document.querySelector(mark.getAttribute("href")).closest("details").open = true; }
+  });
+
+  var opened = [];
+  window.addEventListener("beforeprint", function () {
+    opened = [].slice.call(document.querySelectorAll("details.how:not([open])"));
+    opened.forEach(function (box) { box.open = true; });
+  });
+  window.addEventListener("afterprint", function () {
+    opened.forEach(function (box) { box.open = false; });
+  });
+})();
