@@ -198,7 +198,7 @@ def common(first: Panel, second: Panel) -> tuple[Panel, Panel] | None:
     return (_take(first, mine), _take(second, theirs)) if mine else None
 
 
-def shared_items(panels: dict[str, Panel]) -> dict[str, Panel]:
+def shared_items(panels: dict[Any, Panel]) -> dict[Any, Panel]:
     """All panels over the items that every one of them has, in the first one's order; none if there is no such item."""
     if not panels:
         return {}

@@ -5,11 +5,20 @@ HTML and markdown are both written from these, so they can't disagree.
 
 from __future__ import annotations
 
-from rankscope.report import findings, logbook
+from rankscope.report import answers, findings, logbook
 from rankscope.report.cells import Section
 from rankscope.report.view import View
 
-_RESULTS = (findings.headline, findings.ranks, findings.comparisons, findings.transfer, findings.base)
+_RESULTS = (
+    answers.recommendation,
+    answers.against_full,
+    findings.headline,
+    findings.ranks,
+    answers.claims,
+    findings.comparisons,
+    findings.transfer,
+    findings.base,
+)
 _ORIGINS = (
     logbook.rates,
     logbook.curves,

@@ -177,8 +177,8 @@ class Aspect:
     arm: str
     other: str
     effect: Effect | None
-    ours: float | None
-    theirs: float | None
+    ours: float | int | None
+    theirs: float | int | None
     unit: str
 
 

@@ -13,22 +13,31 @@ from typing import Any
 
 from rankscope.provenance import plain
 from rankscope.records import Arm
+from rankscope.report import distance, tables
 from rankscope.report import effects as fx
-from rankscope.report import tables
+from rankscope.report.advice import advices
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
+from rankscope.report.matching import matchings
 from rankscope.report.methods import METHODS
+from rankscope.report.questions import questions
 from rankscope.report.rows import (
+    Advice,
     BaseRow,
     Cost,
     Curve,
     Cut,
+    Divergence,
     Effect,
     Fact,
     Failure,
     Flips,
     Headline,
+    MatchedPoint,
+    MatchedRow,
     Method,
+    Noise,
+    Question,
     RowsUsed,
     RunRow,
     ScoreRow,
@@ -63,6 +72,12 @@ class View:
     scores: tuple[ScoreRow, ...]
     effects: tuple[Effect, ...]
     transfer: tuple[Transfer, ...]
+    advice: tuple[Advice, ...]
+    questions: tuple[Question, ...]
+    matched: tuple[MatchedRow, ...]
+    matched_points: tuple[MatchedPoint, ...]
+    divergences: tuple[Divergence, ...]
+    noise: tuple[Noise, ...]
     base: tuple[BaseRow, ...]
     trials: tuple[Trial, ...]
     curves: tuple[Curve, ...]
@@ -100,6 +115,8 @@ def build(evidence: Evidence) -> View:
     base = fx.base_rows(index)
     effects = family(index, base)
     headlines = fx.headlines(index, effects, base)
+    advice = advices(index, headlines, effects, base)
+    matched, points = matchings(index, base)
     verdicts = tuple(
         judge(
             Block(
@@ -132,6 +149,12 @@ def build(evidence: Evidence) -> View:
         scores=fx.scores(index, base),
         effects=effects,
         transfer=fx.transfers(index, effects),
+        advice=advice,
+        questions=questions(index, base, evidence.margin),
+        matched=matched,
+        matched_points=points,
+        divergences=distance.divergences(index),
+        noise=distance.noise(index),
         base=base,
         trials=tables.trials(index),
         curves=tables.curves(index),

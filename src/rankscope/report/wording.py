@@ -102,7 +102,7 @@ def one_seed(estimate: Estimate) -> str:
     return estimate.scope if estimate.scope == "this seed only" else ""
 
 
-def measured(value: float | None, unit: str) -> str:
+def measured(value: float | int | None, unit: str) -> str:
     """An amount by its unit: count, bytes or seconds."""
     return {"count": count, "bytes": number_bytes, "seconds": duration}[unit](value)
 
