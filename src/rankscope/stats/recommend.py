@@ -79,7 +79,7 @@ def recommend(
     ranks = [c.rank for c in able if c.arm in found.possible]
     names = {c.arm for c in able}
     barred = [advice.barred(c, retain) for c in scored if c.arm not in names]
-    beaten = [advice.beaten(c, found.rival(c.arm), unit) for c in able if c.arm not in found.possible]
+    beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
     is_told_apart = bool(barred or beaten) or len(scored) == 1
     decisive = _decisive(able, found, chosen, rule, prefer)
     more = None
