@@ -82,7 +82,7 @@ def test_the_best_rank_is_kept_out_if_it_forgets_and_the_answer_says_what_it_wou
     [
         ({4: "not shown", 8: "shown", 16: "lost", 32: "no data"}, "shown to be kept", {"r8"}, "only arm"),
         ({4: "not shown", 8: "not shown", 16: "lost", 32: "no data"}, "not shown to be lost", {"r4", "r8", "r32"},
-         "no rank is shown to have kept"),
+         "no rank is shown to keep what the base knew"),
         ({r: "lost" for r in RANKS}, "all shown to be lost", {"r4", "r8", "r16", "r32"}, "rank is shown to forget"),
         ({r: "no data" for r in RANKS}, "not shown to be lost", {"r4", "r8", "r16", "r32"}, "wasn't measured"),
     ],
@@ -102,6 +102,8 @@ def test_a_share_to_retain_asks_for_the_whole_interval():
     assert why["r8"] == "shown to keep 94.0%, less than the 95.0% asked for" and "92.0% at most" in why["r16"]
     second = recommend(_with(arms, kept=dict.fromkeys(RANKS, "not shown")), MARGIN, retain=0.95)
     assert second.tier == "not shown to be lost" and set(second.possible) == {"r4", "r8", "r32"}
+    third = recommend([c for c in arms if c.rank == 8], MARGIN, retain=0.95)
+    assert third.tier == "not shown to be lost" and "no rank is shown to keep as much as asked for" in third.reason
     none = recommend([c for c in arms if c.rank == 16], MARGIN, retain=0.95)
     assert none.tier == "all shown to be lost" and "every rank is shown to forget more than allowed" in none.reason
 

@@ -46,8 +46,20 @@ class RunnerUp:
     why: str
 
 
+def caveat(tier: Tier, able: Sequence[Candidate]) -> str:
+    """What must be said of retention with whatever arm is chosen from this tier; empty for the first."""
+    words = {c.kept for c in able}
+    if tier == "all shown to be lost":
+        return "every rank is shown to forget" + ("" if words == {"lost"} else " more than allowed")
+    if tier == "not shown to be lost":
+        if words == {"no data"}:
+            return "what was kept wasn't measured"
+        return "no rank is shown to keep " + ("as much as asked for" if "shown" in words else "what the base knew")
+    return ""
+
+
 def reason(
-    chosen: Candidate, rule: Rule, tier: Tier, ranks: tuple[int, int], found: Best, is_told_apart: bool, unit: Unit
+    chosen: Candidate, rule: Rule, ranks: tuple[int, int], found: Best, said: str, is_told_apart: bool, unit: Unit
 ) -> str:
     """One sentence: what the arm is, and what must be said with it."""
     span, margin = _span(ranks), amount(found.margin, unit)
@@ -61,14 +73,8 @@ def reason(
         parts.insert(0, f"Nothing can be told apart: each of the {len(found.arms)} arms ({span}) can still be the best")
     elif len(found.possible) > 1:
         parts.append(f"{span} can be the best")
-    if tier == "all shown to be lost":
-        parts.append("every rank is shown to forget" + (" more than allowed" if chosen.kept != "lost" else ""))
-    elif tier == "not shown to be lost":
-        parts.append(
-            "what was kept wasn't measured"
-            if chosen.kept == "no data"
-            else "no rank is shown to have kept what the base knew"
-        )
+    if said:
+        parts.append(said)
     if chosen.has_gain is False:
         parts.append(f"no gain over the base is shown for {chosen.arm}")
     if found.num_seeds == 1:
