@@ -31,10 +31,10 @@ def _answers(rng, rates, seeds=3, items=200):
 def test_of_equal_arms_each_is_excluded_as_best_at_most_once_in_twenty(make, seeds):
     rng, out = np.random.default_rng(0), []
     seed_part = {"seed_sd": 0.02 if seeds > 1 else 0.0} if make is _world else {}
-    for _ in range(150):
+    for _ in range(100):
         arms = make(rng, [0.5] * 4, seeds, **seed_part)
         out.append([a.arm not in best(arms, MARGIN).possible for a in arms])
-    assert np.mean(out) <= 0.065  # 5 % and the simulation's own error
+    assert np.mean(out) <= 0.075  # 5 % and the simulation's own error
 
 
 def test_significance_against_the_winner_excludes_the_best_more_often():
@@ -49,7 +49,7 @@ def test_significance_against_the_winner_excludes_the_best_more_often():
 
 def test_ignoring_seeds_would_exclude_the_best_far_too_often():
     rng, out, blind = np.random.default_rng(1), [], []
-    for _ in range(200):
+    for _ in range(120):
         arms = _world(rng, [0.5] * 4, seed_sd=0.06, items=400)
         out.append("a0" not in best(arms, MARGIN).possible)
         means = [Scores(a.arm, a.values.mean(axis=0)) for a in arms]
@@ -57,19 +57,20 @@ def test_ignoring_seeds_would_exclude_the_best_far_too_often():
     assert np.mean(out) <= 0.07 < 0.15 < np.mean(blind)
 
 
-def test_an_arm_just_at_the_margin_is_rarely_shown_within_it():
+@pytest.mark.parametrize("means", [[0.5, 0.5 - MARGIN], [0.5, 0.5, 0.5, 0.5 - MARGIN]])
+def test_an_arm_just_at_the_margin_is_rarely_shown_within_it(means):
     rng, wrong, naive = np.random.default_rng(2), [], []
-    for _ in range(300):
-        arms = _world(rng, [0.5, 0.5, 0.5, 0.5 - MARGIN], items=300)
-        wrong.append("a3" in best(arms, MARGIN).within)
-        naive.append(arms[3].values.mean() > max(a.values.mean() for a in arms) - MARGIN)
+    for _ in range(250):
+        arms = _world(rng, means, items=300, seed_sd=0.0)
+        wrong.append(arms[-1].arm in best(arms, MARGIN).within)
+        naive.append(arms[-1].values.mean() > max(a.values.mean() for a in arms) - MARGIN)
     assert np.mean(wrong) <= 0.06 < np.mean(naive)
 
 
 def test_its_intervals_hold_together():
     rng, means, hits = np.random.default_rng(3), np.array([0.5, 0.5, 0.46, 0.3]), []
     truth = [m - max(np.delete(means, i)) for i, m in enumerate(means)]
-    for _ in range(200):
+    for _ in range(120):
         found = best(_world(rng, means), MARGIN)
         hits.append(all(a <= t <= b for t, a, b in zip(truth, found.low, found.high, strict=True)))
     assert np.mean(hits) >= 0.93
@@ -168,3 +169,13 @@ def test_one_item_excludes_nothing_and_shows_nothing():
 def test_arms_that_cannot_be_compared_are_refused(arms):
     with pytest.raises(ValueError):
         best(arms, MARGIN)
+
+
+def test_an_arm_whose_seeds_vary_more_does_not_borrow_the_quiet_of_the_others():
+    rng, out = np.random.default_rng(13), []
+    for _ in range(100):
+        quiet, loud = _world(rng, [0.5] * 3, items=400, seed_sd=0.02), _world(rng, [0.5], items=400, seed_sd=0.06)
+        hard = quiet[0].values.mean(axis=0) - loud[0].values.mean(axis=0)
+        arms = [*quiet, Scores("loud", loud[0].values + hard - hard.mean())]
+        out.append([a.arm not in best(arms, MARGIN).possible for a in arms])
+    assert np.mean(out, axis=0).max() <= 0.08

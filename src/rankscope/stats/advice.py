@@ -15,9 +15,9 @@ from rankscope.stats.mcb import Best, Gap
 from rankscope.stats.wording import Unit, amount, number
 
 _WORDS = {
-    "cheapest within margin": "is the cheapest arm",
-    "most kept within margin": "kept most of the arms",
-    "best within margin": "has the best score of the arms",
+    "cheapest within margin": "is the cheapest",
+    "most kept within margin": "has kept the most",
+    "best within margin": "has the best score",
 }
 _FIRST = {"cost": "With cost first", "retention": "With retention first", "gain": "With the score first"}
 
@@ -46,8 +46,20 @@ class RunnerUp:
     why: str
 
 
+def caveat(tier: Tier, able: Sequence[Candidate]) -> str:
+    """What must be said of retention with whatever arm is chosen from this tier; empty for the first."""
+    words = {c.kept for c in able}
+    if tier == "all shown to be lost":
+        return "every rank is shown to forget" + ("" if words == {"lost"} else " more than allowed")
+    if tier == "not shown to be lost":
+        if words == {"no data"}:
+            return "what was kept wasn't measured"
+        return "no rank is shown to keep " + ("as much as asked for" if "shown" in words else "what the base knew")
+    return ""
+
+
 def reason(
-    chosen: Candidate, rule: Rule, tier: Tier, ranks: tuple[int, int], found: Best, is_told_apart: bool, unit: Unit
+    chosen: Candidate, rule: Rule, ranks: tuple[int, int], found: Best, said: str, is_told_apart: bool, unit: Unit
 ) -> str:
     """One sentence: what the arm is, and what must be said with it."""
     span, margin = _span(ranks), amount(found.margin, unit)
@@ -56,19 +68,13 @@ def reason(
     elif rule == "best seen":
         parts = [f"{chosen.arm} has the best score seen, but no arm is shown to be within {margin} of the best"]
     else:
-        parts = [f"{chosen.arm} {_WORDS[rule]} that are shown to be within {margin} of the best"]
+        parts = [f"{chosen.arm} {_WORDS[rule]} among the arms shown to be within {margin} of the best"]
     if not is_told_apart:
         parts.insert(0, f"Nothing can be told apart: each of the {len(found.arms)} arms ({span}) can still be the best")
     elif len(found.possible) > 1:
         parts.append(f"{span} can be the best")
-    if tier == "all shown to be lost":
-        parts.append("every rank is shown to forget" + (" more than allowed" if chosen.kept != "lost" else ""))
-    elif tier == "not shown to be lost":
-        parts.append(
-            "what was kept wasn't measured"
-            if chosen.kept == "no data"
-            else "no rank is shown to have kept what the base knew"
-        )
+    if said:
+        parts.append(said)
     if chosen.has_gain is False:
         parts.append(f"no gain over the base is shown for {chosen.arm}")
     if found.num_seeds == 1:
@@ -100,9 +106,13 @@ def _behind(candidate: Candidate, found: Best, chosen: Candidate, prefer: Prefer
     return f"{start} comes after {chosen.arm} by {prefer}"
 
 
-def beaten(candidate: Candidate, rival: Gap, unit: Unit) -> Excluded:
+def beaten(candidate: Candidate, found: Best, unit: Unit) -> Excluded:
+    """The arm that can't be the best, by whom it is beaten most clearly, and whether that matters."""
+    rival = found.rival(candidate.arm)
     gap, least = -rival.difference, -rival.upper
     why = f"beaten by {rival.other}: {amount(gap, unit)} lower, at least {amount(least, unit)}"
+    if candidate.arm in found.within:
+        why += f"; and yet shown to be within {amount(found.margin, unit)} of the best"
     return Excluded(candidate.arm, candidate.rank, why, rival.other, gap, least)
 
 
@@ -137,8 +147,7 @@ def more_data(decisive: Gap | None, more: Needed | None) -> list[str]:
         return []
     counts = [number(n, word) for n, word in ((more.items, "item"), (more.seeds, "seed")) if n is not None]
     if not counts:
-        return [f"No number of items or seeds would decide between {decisive.arm} and {decisive.other} if the "
-                "difference seen is the true one"]  # fmt: skip
+        return [f"How many items or seeds would decide between {decisive.arm} and {decisive.other} can't be said"]
     return [f"{' or '.join(counts)} in all would decide between {decisive.arm} and {decisive.other} with 80 % power if "
             "the difference seen is the true one"]  # fmt: skip
 

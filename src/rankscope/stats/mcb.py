@@ -171,15 +171,23 @@ def _paired(a: Scores, b: Scores) -> np.ndarray:
 
 
 def _shared(found: Sequence[Parts], num_arms: int) -> list[Parts]:
-    """The pairs' parts with a common seed part, known as well as ``num_arms`` arms can tell."""
-    return [
-        replace(
-            common,
-            seed_df=max(own.seed_df, common.seed_df * 2 / num_arms),
-            rest_df=max(own.rest_df, common.rest_df * 2 / num_arms),
-        )
-        for own, common in zip(found, shared(found), strict=True)
-    ]
+    """The pairs' parts with a common seed part, known as well as ``num_arms`` arms can tell.
+
+    A pair that varies more than the others has degrees of freedom between its own and the common ones (``shared``): the
+    weight of its own stays as it is, and the common ones shrink.
+    """
+    able = [p for p in found if p.num_seeds > 1]
+    if len(able) < 2:
+        return list(found)
+    claimed = sum(p.seed_df for p in able)
+    told, out = claimed * 2 / num_arms, []
+    for own, common in zip(found, shared(found), strict=True):
+        if own.num_seeds > 1:
+            weight = (1 / common.seed_df - 1 / claimed) / (1 / own.seed_df - 1 / claimed)
+            freedom = 1 / ((1 - weight) / max(told, own.seed_df) + weight / own.seed_df)
+            common = replace(common, seed_df=freedom, rest_df=max(own.rest_df, common.rest_df * 2 / num_arms))
+        out.append(common)
+    return out
 
 
 def _gaps(

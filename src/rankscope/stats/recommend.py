@@ -79,13 +79,11 @@ def recommend(
     ranks = [c.rank for c in able if c.arm in found.possible]
     names = {c.arm for c in able}
     barred = [advice.barred(c, retain) for c in scored if c.arm not in names]
-    beaten = [advice.beaten(c, found.rival(c.arm), unit) for c in able if c.arm not in found.possible]
+    beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
     is_told_apart = bool(barred or beaten) or len(scored) == 1
+    said = advice.caveat(tier, able)
     decisive = _decisive(able, found, chosen, rule, prefer)
-    more = None
-    if decisive:
-        more = needed(decisive.difference, decisive.parts, found.num_items, 2 * decisive.alpha, margin,
-                      decisive.changed)  # fmt: skip
+    more = _more(decisive, found)
     without = compare(scored) if barred else None
     return Recommendation(
         ranks=(min(ranks), max(ranks)),
@@ -93,7 +91,7 @@ def recommend(
         within=found.within,
         arm=chosen.arm,
         rule=rule,
-        reason=advice.reason(chosen, rule, tier, (min(ranks), max(ranks)), found, is_told_apart, unit),
+        reason=advice.reason(chosen, rule, (min(ranks), max(ranks)), found, said, is_told_apart, unit),
         tier=tier,
         is_told_apart=is_told_apart,
         runners_up=tuple(advice.runners_up(able, found, chosen, prefer, unit)),
@@ -108,6 +106,14 @@ def recommend(
         needed=more,
         compared=found,
     )  # fmt: skip
+
+
+def _more(decisive: Gap | None, found: Best) -> Needed | None:
+    """How much more data brings a verdict on the comparison (equivalent, better or worse) with 80 % power."""
+    if decisive is None:
+        return None
+    d = decisive
+    return needed(d.difference, d.parts, found.num_items, 2 * d.alpha, found.margin, d.changed)
 
 
 def _decisive(able: Sequence[Candidate], found: Best, chosen: Candidate, rule: Rule, prefer: Prefer) -> Gap | None:
