@@ -165,6 +165,35 @@ class Flips:
 
 
 @dataclass(frozen=True)
+class SubjectFlips:
+    """Answers of one subject of a task that changed against the base, counted over ``num_items`` items and seeds."""
+
+    model: str
+    train: str
+    arm: str
+    task: str
+    role: str
+    subject: str
+    lost: int
+    won: int
+    num_items: int
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The factor on a LoRA arm's update B A; ``relative`` is to that of rank ``lowest`` under the same ``rule``."""
+
+    arm: str
+    rank: int
+    alpha: float
+    rule: str
+    scale: float
+    relative: float
+    lowest: int
+
+
+@dataclass(frozen=True)
 class RunRow:
     """One run as it ended. Numbers are None where the run did not get that far; ``seconds`` are its share of its
     cohort's steps.

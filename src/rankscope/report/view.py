@@ -14,7 +14,7 @@ from typing import Any
 from rankscope.provenance import plain
 from rankscope.records import Arm
 from rankscope.report import effects as fx
-from rankscope.report import tables
+from rankscope.report import scaling, tables
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.methods import METHODS
 from rankscope.report.rows import (
@@ -30,8 +30,10 @@ from rankscope.report.rows import (
     Method,
     RowsUsed,
     RunRow,
+    Scale,
     ScoreRow,
     Shared,
+    SubjectFlips,
     Transfer,
     Trial,
     Verdict,
@@ -65,6 +67,8 @@ class View:
     trials: tuple[Trial, ...]
     curves: tuple[Curve, ...]
     flips: tuple[Flips, ...]
+    subject_flips: tuple[SubjectFlips, ...]
+    scales: tuple[Scale, ...]
     rows: tuple[RowsUsed, ...]
     shared: tuple[Shared, ...]
     cuts: tuple[Cut, ...]
@@ -132,6 +136,8 @@ def build(evidence: Evidence) -> View:
         trials=tables.trials(index),
         curves=tables.curves(index),
         flips=tables.flips(index, base),
+        subject_flips=tables.subject_flips(index),
+        scales=scaling.scales(index),
         rows=tables.rows_used(index),
         shared=tables.shared(index),
         cuts=tables.cuts(index),
