@@ -53,10 +53,10 @@ class Evidence:
     environment: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     margin: float = 0.02
-    date: str = ""
     models: tuple[ModelRef, ...] = ()
     row_counts: dict[str, RowCounts | str] = field(default_factory=dict)
     overlaps: dict[tuple[str, str], Overlap | str] = field(default_factory=dict)
+    date: str = ""
 
 
 @dataclass(frozen=True)
