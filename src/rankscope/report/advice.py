@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rankscope.records import Estimate
+from rankscope.report.answer_rows import Advice, Aspect
 from rankscope.report.effects import kept_tasks
 from rankscope.report.evidence import Index, Panel, shared_items
 from rankscope.report.family import ACROSS, POOLED, SKILLS
 from rankscope.report.pooling import pool
-from rankscope.report.rows import Advice, Aspect, BaseRow, Effect, Headline
+from rankscope.report.rows import BaseRow, Effect, Headline
 from rankscope.report.tables import blocks
 from rankscope.stats.choice import Candidate
 from rankscope.stats.mcb import Scores

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rankscope.report import wording as w
+from rankscope.report.answer_rows import Advice, Aspect
 from rankscope.report.cells import TONES, Cell, Section, Table, columns, where
 from rankscope.report.findings import KEPT_TONES
-from rankscope.report.rows import Advice, Aspect, Headline
+from rankscope.report.rows import Headline
 from rankscope.report.verdict import KEPT_WORDS
 from rankscope.report.view import View
 

@@ -12,9 +12,9 @@ from itertools import product
 
 import numpy as np
 
+from rankscope.report.answer_rows import Divergence, Noise
 from rankscope.report.evidence import Index, Panel, aligned, common
 from rankscope.report.family import of_items
-from rankscope.report.rows import Divergence, Noise
 from rankscope.report.tables import blocks
 from rankscope.stats.estimate import mean_estimate, mean_estimates
 

@@ -6,8 +6,9 @@ Runs of the first seed at every rate that was scored, losing trials included, so
 
 from __future__ import annotations
 
+from rankscope.report.answer_rows import MatchedPoint, MatchedRow
 from rankscope.report.evidence import Index, Panel, Run, difference, shared_items
-from rankscope.report.rows import BaseRow, MatchedPoint, MatchedRow
+from rankscope.report.rows import BaseRow
 from rankscope.report.tables import blocks
 from rankscope.stats.matched import Point, matched
 

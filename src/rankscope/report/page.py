@@ -5,7 +5,7 @@ HTML and markdown are both written from these, so they can't disagree.
 
 from __future__ import annotations
 
-from rankscope.report import answers, findings, logbook
+from rankscope.report import answers, changes, findings, logbook
 from rankscope.report.cells import Section
 from rankscope.report.view import View
 
@@ -23,6 +23,8 @@ _ORIGINS = (
     logbook.rates,
     logbook.curves,
     logbook.flips,
+    changes.subjects,
+    changes.scales,
     logbook.data,
     logbook.runs,
     logbook.gaps,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from rankscope.report.answer_rows import Question
 from rankscope.report.evidence import Index, Panel, difference, shared_items
 from rankscope.report.family import POOLED, as_pair, aspects
-from rankscope.report.rows import BaseRow, Question
+from rankscope.report.rows import BaseRow
 from rankscope.report.tables import blocks
 from rankscope.stats import claims
 from rankscope.stats.contrast import Pair

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rankscope.records import Contrast, Estimate, Overlap, RowCounts
-from rankscope.stats.recommend import Recommendation
 
 
 @dataclass(frozen=True)
@@ -166,107 +165,32 @@ class Flips:
 
 
 @dataclass(frozen=True)
-class Aspect:
-    """One point of the recommended arm against full SFT: a comparison of scores, or two measured amounts of ``unit``.
-
-    All of ``effect``, ``ours`` and ``theirs`` are None where the study has nothing to compare.
-    """
-
-    name: str
-    what: str
-    arm: str
-    other: str
-    effect: Effect | None
-    ours: float | int | None
-    theirs: float | int | None
-    unit: str
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What is recommended for one model and train task, under which terms, and how it stands against full SFT."""
-
-    model: str
-    train: str
-    metric: str
-    prefer: str
-    retain: float | None
-    choice: Recommendation
-    aspects: tuple[Aspect, ...]
-
-
-@dataclass(frozen=True)
-class Question:
-    """A published claim asked of this study: ``answer`` is holds, does not hold, undecided or not asked."""
-
-    model: str
-    train: str
-    claim: str
-    answer: str
-    test: str
-    why: str
-    source: str
-
-
-@dataclass(frozen=True)
-class MatchedRow:
-    """What an arm forgot where it had gained ``gain``, in the unit of ``metric`` (``taught``: that of the gain).
-
-    ``fraction`` is that of the smallest of the arms' largest gains; ``rates`` enclose the level, 0 stands for the base.
-    """
+class SubjectFlips:
+    """Answers of one subject of a task that changed against the base, counted over ``num_items`` items and seeds."""
 
     model: str
     train: str
     arm: str
-    metric: str
-    taught: str
-    fraction: float
-    gain: float
-    forgetting: Estimate | None
-    why: str
-    rates: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class MatchedPoint:
-    """Gain and forgetting of one arm at one learning rate, first seed."""
-
-    model: str
-    train: str
-    arm: str
-    metric: str
-    lr: float
-    gain: float
-    forgotten: float
-    is_chosen: bool
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """KL(base || arm) in nats per token: ``on`` rows like the training rows (kept out of them) or ``on`` text."""
-
-    model: str
-    train: str
-    arm: str
-    name: str
-    on: str
-    estimate: Estimate | None
-
-
-@dataclass(frozen=True)
-class Noise:
-    """The base scored twice with other batches: mean and largest change of an item, and answers that flipped.
-
-    ``changed`` is None for scores that aren't right or wrong.
-    """
-
-    model: str
     task: str
-    metric: str
+    role: str
+    subject: str
+    lost: int
+    won: int
     num_items: int
-    shift: float
-    largest: float
-    changed: int | None
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The factor on a LoRA arm's update B A; ``relative`` is to that of rank ``lowest`` under the same ``rule``."""
+
+    arm: str
+    rank: int
+    alpha: float
+    rule: str
+    scale: float
+    relative: float
+    lowest: int
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ drawing.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 
-from rankscope.records import Ledger, Overlap, RowCounts
-from rankscope.report.evidence import Index, Run, difference
+from rankscope.records import Ledger, Overlap, Role, RowCounts
+from rankscope.report.evidence import Index, Panel, Run, difference
 from rankscope.report.rows import (
     BaseRow,
     Cost,
@@ -26,11 +27,14 @@ from rankscope.report.rows import (
     RowsUsed,
     RunRow,
     Shared,
+    SubjectFlips,
     Trial,
 )
 from rankscope.report.wording import plural
 
 CURVE_POINTS = 60
+LEAST_ITEMS = 20
+"""Items that a subject must have for its flips to be shown: below, a single answer is more than five points."""
 
 
 def blocks(index: Index) -> list[tuple[str, str]]:
@@ -83,30 +87,43 @@ def curves(index: Index) -> tuple[Curve, ...]:
 def flips(index: Index, base: tuple[BaseRow, ...]) -> tuple[Flips, ...]:
     """Right before and wrong after, and the reverse, summed over seeds. Only for tasks scored 0 or 1."""
     status = {(row.model, row.task): row.is_above_chance for row in base}
+    return tuple(
+        Flips(model, train, arm, task, role, *_counted(change.values), len(change.items), len(change.seeds),
+              status.get((model, task)))
+        for (model, train, arm, task, role), change in _changes(index)
+    )  # fmt: skip
+
+
+def subject_flips(index: Index) -> tuple[SubjectFlips, ...]:
+    """The same by subject, for tasks with several; subjects of fewer than `LEAST_ITEMS` items are left out."""
     rows = []
+    for (model, train, arm, task, role), change in _changes(index):
+        known = {s.item: s.subject for s in index.evaluation(index.base(model), task).scores}
+        subjects = np.array([known.get(item, "") for item in change.items])
+        if len(set(subjects)) < 2:
+            continue
+        for subject in sorted(set(subjects) - {""}):
+            values = change.values[:, subjects == subject]  # (S, N)
+            if values.shape[1] >= LEAST_ITEMS:
+                where = (model, train, arm, task, role, str(subject))
+                rows.append(SubjectFlips(*where, *_counted(values), values.shape[1], len(change.seeds)))
+    return tuple(rows)
+
+
+def _changes(index: Index) -> Iterator[tuple[tuple[str, str, str, str, Role], Panel]]:
+    """(model, train, arm, task, role) and the arm's difference to the base, for tasks whose scores are no nats."""
     for (model, train), arm in product(blocks(index), index.tuned_arms):
         for task, role in index.tasks(train):
             before = index.panel(_some(index.base(model)), task)
             after = index.panel(index.finals(model, train, arm.name), task)
             change = difference(after, before, against_base=True)
-            if change is None or not change.higher_is_better:
-                continue
-            lost, won = int((change.values < -0.5).sum()), int((change.values > 0.5).sum())
-            rows.append(
-                Flips(
-                    model,
-                    train,
-                    arm.name,
-                    task,
-                    role,
-                    lost,
-                    won,
-                    len(change.items),
-                    len(change.seeds),
-                    status.get((model, task)),
-                )
-            )
-    return tuple(rows)
+            if change is not None and change.higher_is_better:
+                yield (model, train, arm.name, task, role), change
+
+
+def _counted(values: np.ndarray) -> tuple[int, int]:
+    """How many scores (S, N) fell and how many rose by more than half."""
+    return int((values < -0.5).sum()), int((values > 0.5).sum())
 
 
 def run_rows(index: Index) -> tuple[RunRow, ...]:

@@ -13,35 +13,32 @@ from typing import Any
 
 from rankscope.provenance import plain
 from rankscope.records import Arm
-from rankscope.report import distance, tables
+from rankscope.report import distance, scaling, tables
 from rankscope.report import effects as fx
 from rankscope.report.advice import advices
+from rankscope.report.answer_rows import Advice, Divergence, MatchedPoint, MatchedRow, Noise, Question
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
 from rankscope.report.matching import matchings
 from rankscope.report.methods import METHODS
 from rankscope.report.questions import questions
 from rankscope.report.rows import (
-    Advice,
     BaseRow,
     Cost,
     Curve,
     Cut,
-    Divergence,
     Effect,
     Fact,
     Failure,
     Flips,
     Headline,
-    MatchedPoint,
-    MatchedRow,
     Method,
-    Noise,
-    Question,
     RowsUsed,
     RunRow,
+    Scale,
     ScoreRow,
     Shared,
+    SubjectFlips,
     Transfer,
     Trial,
     Verdict,
@@ -82,6 +79,8 @@ class View:
     trials: tuple[Trial, ...]
     curves: tuple[Curve, ...]
     flips: tuple[Flips, ...]
+    subject_flips: tuple[SubjectFlips, ...]
+    scales: tuple[Scale, ...]
     rows: tuple[RowsUsed, ...]
     shared: tuple[Shared, ...]
     cuts: tuple[Cut, ...]
@@ -159,6 +158,8 @@ def build(evidence: Evidence) -> View:
         trials=tables.trials(index),
         curves=tables.curves(index),
         flips=tables.flips(index, base),
+        subject_flips=tables.subject_flips(index),
+        scales=scaling.scales(index),
         rows=tables.rows_used(index),
         shared=tables.shared(index),
         cuts=tables.cuts(index),
