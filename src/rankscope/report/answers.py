@@ -102,7 +102,7 @@ def against_full(view: View) -> Section | None:
         "Point",
         "On",
         (
-            "LoRA − full SFT",
+            "LoRA minus full SFT",
             "Scores: mean over items and seeds of the paired difference, positive is better, with its simultaneous "
             "95 % interval over all comparisons of the study. Amounts: that of the LoRA arm, full SFT's beside it.",
         ),
