@@ -76,7 +76,7 @@ def divergences(arm: Base, known: Reference, tick: Tick | None = None) -> tuple[
     for batch, before in zip(known.batches, known.hidden, strict=True):
         rows = [known.rows[i] for i in batch]
         after = _read(arm, rows)
-        size = arm.slice_size
+        size = max(1, arm.slice_size // 4)  # both sides' logits, their softmax and their product at once
         parts = zip(before.split(size), after.split(size), strict=True)
         each = torch.cat([_kl(known.head(b.to(arm.device)), arm.logits(a)) for b, a in parts])  # (P,)
         owner = torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_labels)], device=each.device)
