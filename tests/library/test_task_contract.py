@@ -131,6 +131,87 @@ def test_no_training_row_asks_what_a_test_row_asks(name, real):
     assert both == set()
 
 
+class Letters:
+    """A tokenizer that loses nothing: one id a character. What has equal ids is equal text, in any tokenizer."""
+
+    pad_token_id, bos_token_id, eos_token_id = 0, 1, 2
+
+    def __call__(self, text, add_special_tokens=True):
+        return {"input_ids": [3 + ord(letter) for letter in text]}
+
+
+@pytest.fixture(scope="module")
+def letters():
+    """A model that takes texts of any length, letter by letter."""
+    import torch
+
+    from rankscope.models.base import Base
+    from rankscope.records import ModelRef
+
+    model = testing.tiny_model()
+    model.config.max_position_embeddings = 1 << 20
+    return Base(ModelRef("letters"), model, Letters(), torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def every_test_row():
+    """What the test rows of every task ask that lie in a folder: any of them may carry a verdict."""
+    found = {}
+
+    def all_of(folder):
+        if folder not in found:
+            found[folder] = {}
+            for name in TASKS:
+                task = get_task(name)
+                if task.source is not None and locate(task.source, task.test_split, folder) is not None:
+                    found[folder] |= {asked(s): name for s in prepare(TaskRef(name), folder).samples}
+        return found[folder]
+
+    return all_of
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if get_task(name).is_trainable])
+def test_validation_rows_are_no_test_row_of_any_task_and_no_row_that_is_trained_on(name, real, letters, every_test_row):
+    """They choose learning rates, so a verdict on any of them would be about rows that were used."""
+    from rankscope.records import Recipe
+    from rankscope.training.cohort import encode_train_set
+
+    ref, folder = real(name, "train", limit=2000)
+    samples = train_samples(ref, folder)
+    recipe = Recipe(max_length=1 << 20)
+    first, again = (encode_train_set(letters, samples, recipe) for _ in range(2))
+    assert first == again and first.train and first.validation
+    assert first.validation == encode_train_set(letters, train_samples(ref, folder), recipe).validation
+    trained, carved = ({example.ids for example in part} for part in (first.train, first.validation))
+    assert not trained & carved
+    rows = {example_of(letters, sample): sample for sample in samples}
+    assert trained | carved == set(rows)
+    tested = every_test_row(folder)
+    assert {asked(rows[ids]) for ids in carved} & set(tested) == set()
+
+
+def test_a_row_that_comes_again_is_never_on_both_sides_and_one_that_is_tested_is_seen(letters, real):
+    """The test above can fail: planted copies stay together, and a planted test row among the carved ones is found."""
+    from rankscope.records import Recipe
+    from rankscope.training.cohort import encode_train_set
+
+    ref, folder = real("demo_people", "train", limit=60)
+    samples = train_samples(ref, folder)
+    recipe = Recipe(max_length=1 << 20, validation=0.5, validation_max=1000)
+    found = encode_train_set(letters, (*samples, *samples), recipe)
+    trained, carved = ({example.ids for example in part} for part in (found.train, found.validation))
+    assert not trained & carved and len(found.train) + len(found.validation) == 120
+    rows = {example_of(letters, sample): sample for sample in samples}
+    one = rows[min(carved)]
+    assert {asked(rows[ids]) for ids in carved} & {asked(one)} == {asked(one)}
+
+
+def example_of(base, sample):
+    """The ids that a sample becomes in training where nothing is cut."""
+    prompt, target = base.encode_pair(sample.prompt, sample.target)
+    return (*prompt, *target, base.eos)
+
+
 @pytest.mark.real
 def test_a_limit_of_mmlu_is_spread_over_all_subjects(real):
     ref, folder = real("mmlu", only=(real.mirror,), limit=114)

@@ -30,6 +30,18 @@ def greedy(model, prompt: tuple[int, ...], most: int, eos: int | None) -> list[i
     return ids[len(prompt) :]
 
 
+@torch.inference_mode()
+def divergence(model, arm, ids: tuple[int, ...], places) -> float:
+    """Mean KL(model || arm) of the tokens at ``places``, by two whole forward passes and a softmax by hand."""
+    before, after = (m(torch.tensor([ids]), use_cache=False).logits[0].double() for m in (model, arm))
+    total = 0.0
+    for place in places:
+        p, q = ((x[place - 1] - x[place - 1].max()).exp() for x in (before, after))
+        p, q = p / p.sum(), q / q.sum()
+        total += float((p * (p / q).log()).sum())
+    return total / len(places)
+
+
 def peft_model(model, arm, initial: dict[str, torch.Tensor]):
     """A copy of ``model`` with one PEFT LoRA adapter holding the given tensors."""
     config = LoraConfig(

@@ -125,7 +125,7 @@ def test_every_in_domain_task_is_in_the_lead_of_given_arms(tmp_path, adapter):
 def test_a_scoring_that_fails_is_a_failure_of_the_study(small, store, monkeypatch):
     from rankscope.records import EvalResult
 
-    def failing(base, task, run_key, task_key, tick=None):
+    def failing(base, task, run_key, task_key, *_):
         return EvalResult(run_key, task_key, "failed", "the scorer gave up")
 
     monkeypatch.setattr(runner, "evaluate", failing)

@@ -102,7 +102,7 @@ def test_a_study_killed_three_times_ends_with_the_same_bits(study, tmp_path):
     assert [p.seconds for p in curve[: state["step"]]] == [point[4] for point in before["curve"]]
     loaded = Study.load(study)
     expected, found = _contents(loaded, alone), _contents(loaded, killed)
-    assert expected.keys() == found.keys() and len(expected) == 12
+    assert expected.keys() == found.keys() and len(expected) == 15
     different = [name for name in expected if expected[name] != found[name]]
     assert different == []
     assert not list(killed.glob("checkpoints/*/*")) and not list(killed.rglob("*.new"))

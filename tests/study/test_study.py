@@ -10,7 +10,7 @@ import torch
 from rankscope.errors import InputError
 from rankscope.records import TaskRef
 from rankscope.storage.store import Store
-from rankscope.study import plan, runner
+from rankscope.study import measures, plan, runner
 from rankscope.study.plan import base_spec, run_key
 from rankscope.study.study import Study
 from rankscope.training.loop import Loop
@@ -57,7 +57,7 @@ def test_a_new_rank_runs_alone(small, store, work):
     result = Study.load(small).run(store)
     trained = [w for w in work if w.startswith("train")]
     assert len(trained) == 3 and all(w.startswith("train lora-r2") for w in trained)
-    assert len([w for w in work if w.startswith("score")]) == 2 * 3
+    assert len([w for w in work if w.startswith("score")]) == 3 * 3  # two finals, and the rate that lost
     assert result.is_complete and {h.arm for h in result.view().headlines} == {"lora-r1", "lora-r2", "lora-r4", "full"}
 
 
@@ -186,10 +186,13 @@ def test_a_cohort_that_does_not_fit_is_halved_and_rows_without_memory_are_tried_
     assert again.is_complete and not again.failed
 
 
-def test_the_base_is_scored_once(small, store):
-    (model,), _ = Study.load(small).resolve()
+def test_the_base_is_scored_once_and_once_more_in_other_batches(small, store):
+    study = Study.load(small)
+    (model,), _ = study.resolve()
     with Store.open(store, write=False) as opened:
-        assert len(opened.eval_ledgers(run_key(base_spec(model)))) == 3
+        scored = set(opened.eval_ledgers(run_key(base_spec(model))))
+    judged = study.config.judged()
+    assert scored == {m.key for m in (*measures.scores(study, judged), *measures.noise(study))} and len(scored) == 6
 
 
 def test_a_change_of_generation_makes_generated_answers_anew_and_nothing_else(monkeypatch):

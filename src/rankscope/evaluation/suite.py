@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from rankscope.data.batching import fit_prompt
+from rankscope.data.batching import Example, fit_prompt
 from rankscope.errors import DataError, RunFailed
 from rankscope.evaluation.engine import Request, Tick, generate, weigh
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
@@ -12,15 +12,26 @@ from rankscope.records import EvalResult, Ledger
 from rankscope.tasks.scoring import Response
 from rankscope.tasks.task import Prepared
 
+BATCH_TOKENS = 4096
 MAX_TEXT = 768  # tokens of a neutral text that are scored, as in PEFT's published comparison
 
 
-def evaluate(base: Base, task: Prepared, run_key: str, task_key: str, tick: Tick | None = None) -> EvalResult:
-    """Score every sample. A response that can't be judged makes the evaluation a failed row with the reason."""
+def evaluate(
+    base: Base,
+    task: Prepared,
+    run_key: str,
+    task_key: str,
+    tick: Tick | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> EvalResult:
+    """Score every sample. A response that can't be judged makes the evaluation a failed row with the reason.
+
+    All that is compared has the same ``batch_tokens``: they move log-likelihoods a little.
+    """
     began = time.monotonic()
     respond = _generated if task.kind == "generate" else _weighed
     try:
-        responses, tokens, cut = respond(base, task, tick)
+        responses, tokens, cut = respond(base, task, tick, batch_tokens)
     except (RuntimeError, MemoryError) as error:
         # Smaller batches for one arm alone would score it in another way than the rest: a failed row is the honest end.
         if not is_out_of_memory(error):
@@ -39,8 +50,14 @@ def evaluate(base: Base, task: Prepared, run_key: str, task_key: str, tick: Tick
     return EvalResult(run_key, task_key, "done", "; ".join(notes), task.metric, task.chance, scores, ledger)
 
 
-def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int, int]:
-    """Responses, tokens passed through the model, and how many items had to be cut."""
+def text_rows(base: Base, task: Prepared) -> tuple[Example, ...]:
+    """The texts of a task of kind 'text' as tokens, with a label wherever ``evaluate`` scores one."""
+    found, _ = _requests(base, task)
+    return tuple(Example((*r.prompt, *r.continuations[0]), len(r.prompt)) for r in found)
+
+
+def _requests(base: Base, task: Prepared) -> tuple[list[Request], int]:
+    """What to weigh, one request a sample, and how many items had to be cut."""
     requests, cut = [], 0
     for sample in task.samples:
         choices = sample.choices or (sample.target,)
@@ -55,15 +72,22 @@ def _weighed(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Respon
         continuations = tuple(c[: most - len(p)] for p, (_, c) in zip(fitted, pairs, strict=True))
         requests.append(Request(fitted[0], continuations, tuple(fitted) if sample.prompts else ()))
         cut += task.kind != "text" and any(len(p) < len(whole) for p, (whole, _) in zip(fitted, pairs, strict=True))
+    return requests, cut
+
+
+def _weighed(base: Base, task: Prepared, tick: Tick | None, batch_tokens: int) -> tuple[list[Response], int, int]:
+    """Responses, tokens passed through the model, and how many items had to be cut."""
+    requests, cut = _requests(base, task)
+    found = weigh(base, requests, batch_tokens, tick, task.asks_greedy)
     responses = []
-    for request, weights in zip(requests, weigh(base, requests, tick=tick, greedy=task.asks_greedy), strict=True):
+    for request, weights in zip(requests, found, strict=True):
         values, tops = zip(*weights, strict=True)
         counts = tuple(map(len, request.continuations))
         responses.append(Response(values, counts, greedy=tops if task.asks_greedy else ()))
     return responses, sum(r.length for r in requests), cut
 
 
-def _generated(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Response], int, int]:
+def _generated(base: Base, task: Prepared, tick: Tick | None, batch_tokens: int) -> tuple[list[Response], int, int]:
     room = base.max_length - task.max_new_tokens
     if room < 1:
         raise DataError(f"{task.ref.name}: max_new_tokens leaves no room for the question", got=task.max_new_tokens,
@@ -73,6 +97,6 @@ def _generated(base: Base, task: Prepared, tick: Tick | None) -> tuple[list[Resp
     prompts = [fit_prompt(p, room, base.bos) for p in whole]
     # A chat's answer ends with the token that closes the turn: it may well have blank lines before that.
     stop, ends = ((), base.chat_ends()) if is_chat else (task.stop, None)
-    texts = generate(base, prompts, task.max_new_tokens, stop, tick=tick, ends=ends)
+    texts = generate(base, prompts, task.max_new_tokens, stop, batch_tokens, tick, ends)
     tokens = sum(map(len, prompts)) + sum(len(base.encode(t)) for t in texts)
     return [Response(text=t) for t in texts], tokens, sum(len(p) > room for p in whole)

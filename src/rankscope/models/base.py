@@ -12,7 +12,7 @@ import contextlib
 import copy
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
@@ -68,6 +69,11 @@ class Base:
         kinds, size = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
         is_used = any("sliding" in k for k in kinds) if kinds else getattr(config, "use_sliding_window", True)
         return int(size) if size and is_used else None
+
+    @property
+    def slice_size(self) -> int:
+        """Positions whose logits are held at once."""
+        return max(1, _LOGITS // self.model.config.get_text_config().vocab_size)
 
     @property
     def eos(self) -> int | None:
@@ -145,7 +151,21 @@ class Base:
     def logits(self, hidden: Float[Tensor, "*P D"]) -> Float32[Tensor, "*P V"]:
         """Float32 logits of the hidden states that someone wants to read."""
         with self.products():
-            logits = self.model.get_output_embeddings()(hidden).float()
+            return self._scaled(self.model.get_output_embeddings()(hidden).float())
+
+    def head(self) -> Callable[[Tensor], Tensor]:
+        """``logits`` as the model is now, whatever is put on it later: adapters replace modules and tensors, they
+        change none."""
+        module = self.model.get_output_embeddings()
+        own = dict(module.named_parameters())
+
+        def logits(hidden: Float[Tensor, "*P D"]) -> Float32[Tensor, "*P V"]:
+            with self.products():
+                return self._scaled(functional_call(module, own, (hidden,)).float())
+
+        return logits
+
+    def _scaled(self, logits: Float32[Tensor, "*P V"]) -> Float32[Tensor, "*P V"]:
         config = self.model.config.get_text_config()
         logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
         logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
@@ -157,7 +177,7 @@ class Base:
 
         With a gradient, the logits of all slices but one are computed again on the way back (``checkpoint``).
         """
-        size = max(1, _LOGITS // self.model.config.get_text_config().vocab_size)
+        size = self.slice_size
         if len(targets) <= size:
             return self._slice_nll(hidden, targets)
         parts = zip(hidden.split(size), targets.split(size), strict=True)
@@ -172,7 +192,7 @@ class Base:
         self, hidden: Float[Tensor, "P D"], targets: Int[Tensor, " P"]
     ) -> tuple[Float32[Tensor, " P"], Bool[Tensor, " P"]]:
         """``token_nll`` without a gradient, and whether each target is the likeliest token at its position."""
-        size = max(1, _LOGITS // self.model.config.get_text_config().vocab_size)
+        size = self.slice_size
         nll, is_top = [], []
         for h, t in zip(hidden.split(size), targets.split(size), strict=True):
             logits = self.logits(h)

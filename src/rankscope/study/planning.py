@@ -12,7 +12,8 @@ from typing import Any
 from rankscope.models.locate import shape
 from rankscope.records import Ledger, ModelRef, RunSpec, TaskRef
 from rankscope.study import forecast as fc
-from rankscope.study.plan import Plan, base_spec, cohorts, given_spec, run_key, task_key
+from rankscope.study import measures
+from rankscope.study.plan import Plan, base_spec, cohorts, given_spec, run_key
 from rankscope.study.rates import Rates, arm_rates
 from rankscope.study.rows import known
 
@@ -31,10 +32,13 @@ def make_plan(study: Any, store: Any | None) -> Plan:
     notes: list[str] = []
     for model in models:
         work = _Work(study, store, fc.size_of(shape(model), model.dtype))
-        work.evaluate(base_spec(model), study.config.evaluations(None))
+        work.measure(base_spec(model), measures.scores(study, study.config.evaluations(None)))
+        work.measure(base_spec(model), measures.noise(study))
+        judged = study.config.judged()
         for arm in study.given():
             spec = given_spec(model, arm)
-            names.append((spec.name, work.evaluate(spec, study.config.judged())))
+            names.append((spec.name, work.measure(spec, measures.scores(study, judged))))
+            work.measure(spec, measures.divergences(study, [ref for _, ref in pairs], judged))
         for raw, ref in pairs:
             rates = [arm_rates(find, trials) for trials in study.arm_trials(model, ref)]
             # Final runs stand at the chosen rate or, until there is one, at a stand-in.
@@ -44,9 +48,15 @@ def make_plan(study: Any, store: Any | None) -> Plan:
             names += [(s.name, run_key(s) in found) for s in specs]
             notes += _notes(work.size, model, rates, notes)
             work.train(ref, specs, found)
+            evaluations = study.config.evaluations(raw)
+            scores, trial_scores = measures.scores(study, evaluations), measures.trial_scores(study, raw)
+            more = measures.divergences(study, [ref], evaluations)
             for spec in finals:
                 if run_key(spec) not in found or found[run_key(spec)].status == "done":
-                    work.evaluate(spec, study.config.evaluations(raw))
+                    work.measure(spec, scores)
+                    work.measure_stored(spec, more, found)
+            for spec in measures.losing(finals, specs):
+                work.measure_stored(spec, trial_scores, found)
         told = [f"scored on {name}: {blank:,} blank rows left out" for name, blank in work.blank.items() if blank]
         notes += [note for note in told if note not in notes]
         parts.append(work.forecast())
@@ -92,15 +102,35 @@ class _Work:
         self.flops += sum(fc.train_flops(self.size, s, tokens) for s in todo)
         self.peak = max(self.peak, *(fc.train_bytes(self.size, group) for group in cohorts(todo)))
 
-    def evaluate(self, spec: RunSpec, evaluations: Sequence[tuple[TaskRef, str]]) -> bool:
-        """Count the evaluations of one run: those in the store, and those to do. Whether none is left to do."""
+    def measure(self, spec: RunSpec, wanted: Sequence[measures.Measure]) -> bool:
+        """Count what is measured of one run: what the store has, and what is to do. Whether none is left to do."""
         done = self.store.eval_ledgers(run_key(spec)) if self.store is not None else {}
-        self.scored += done.values()
-        left = [task for ref, _ in evaluations if task_key(task := self.study.test_task(ref)) not in done]
+        self.scored += [done[m.key] for m in wanted if m.key in done]
+        left = [m for m in wanted if m.key not in done]
         if self.size is not None and left:
             self.peak = max(self.peak, fc.score_bytes(self.size, spec.arm.kind))
-            self.score_tokens += sum(self._test_tokens(task) for task in left)
+            self.score_tokens += sum(self._tokens_of(m) for m in left)
         return not left
+
+    def measure_stored(self, spec: RunSpec, wanted: Sequence[measures.Measure], found: dict) -> None:
+        """The same for what needs weights but no training: counted if the weights are stored or still to be made."""
+        result = found.get(run_key(spec))
+        if result is None or (result.status == "done" and self.store.blobs.has(run_key(spec))):
+            self.measure(spec, wanted)
+
+    def _tokens_of(self, measure: measures.Measure) -> int:
+        if measure.kind == "rows":
+            return self._validation_tokens(measure.ref)
+        if measure.kind == "score":
+            return self._test_tokens(measure.ref)
+        part = measure.part(self.study.prepared(measure.ref))
+        return sum(fc.text_tokens(s) + part.max_new_tokens for s in part.samples)
+
+    def _validation_tokens(self, ref: TaskRef) -> int:
+        """Tokens of the rows that the recipe carves from a train task."""
+        recipe, samples = self.study.config.recipe(), self.study.samples(ref)
+        num = min(recipe.validation_max, max(1, round(len(samples) * recipe.validation)))
+        return round(num * sum(min(recipe.max_length, fc.text_tokens(s)) for s in samples) / len(samples))
 
     def _test_tokens(self, task: TaskRef) -> int:
         """Tokens of a test task, counted once; generated answers count as their full length."""

@@ -6,30 +6,29 @@ The only place with a clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rankscope.errors import ModelError, RunFailed, StoreError
-from rankscope.evaluation.suite import evaluate
-from rankscope.models import adapter as adapters
-from rankscope.models.base import OUT_OF_MEMORY, Base, load
-from rankscope.models.given import checkpoint, read_given, wearing
-from rankscope.models.locate import ADAPTER_FILES, adapter_folder, check_safetensors
-from rankscope.models.lora import AdapterBank
+from rankscope.evaluation import divergence
+from rankscope.evaluation.suite import evaluate, text_rows
+from rankscope.models.base import OUT_OF_MEMORY, load
+from rankscope.models.locate import check_safetensors
 from rankscope.provenance import content_key, environment
-from rankscope.records import Arm, Ledger, ModelRef, RunResult, RunSpec, TaskRef
-from rankscope.report.tables import public_name
+from rankscope.records import Arm, EvalResult, ModelRef, RunResult, RunSpec, Score, TaskRef
 from rankscope.stats.estimate import rate_estimate
 from rankscope.storage.blobs import FULL, full_disk
-from rankscope.study.plan import base_spec, cohorts, given_spec, run_key, task_key
+from rankscope.study import measures
+from rankscope.study.measures import NOISE_TOKENS, Measure
+from rankscope.study.plan import base_spec, cohorts, given_spec, run_key
 from rankscope.study.rates import arm_rates
+from rankscope.study.weights import applied, as_given, given_facts
 from rankscope.tasks import task as tasks
-from rankscope.training.cohort import encode_train_set
+from rankscope.training.cohort import TrainSet, encode_train_set
 from rankscope.worker import train, where
 
 
@@ -38,7 +37,7 @@ class Runner:
 
     def __init__(self, study: Any, store: Any, model: ModelRef, progress: Any, until: float):
         self.study, self.store, self.model, self.progress, self.until = study, store, model, progress, until
-        self._base, self._prepared, self._sets = None, {}, {}
+        self._base, self._prepared, self._sets, self._references = None, {}, {}, {}
         self._tried: set[str] = set()
 
     @property
@@ -80,8 +79,9 @@ class Runner:
                 for raw, ref in pairs:
                     self._settle_rates(ref)
                     self._finals(raw, ref, seed)
-            for raw, _ in pairs:
-                self._tidy(raw)
+            for raw, ref in pairs:  # last: no verdict waits for them
+                self._score_trials(raw, ref)
+                self._tidy(raw, ref)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -93,11 +93,13 @@ class Runner:
             self.store.put_run(
                 base_spec(self.model), key, RunResult(key, "done", environment=environment(where(self.base)))
             )
-        self._evaluate(key, "base", self.study.config.evaluations(None), nullcontext)
+        wanted = measures.scores(self.study, self.study.config.evaluations(None))
+        self._measure(key, "base", [*wanted, *measures.noise(self.study)], nullcontext)
 
     def _score_given(self, arm: Arm) -> None:
         """Score an adapter or checkpoint that exists already."""
         spec, evaluations = given_spec(self.model, arm), self.study.config.judged()
+        trained = [ref for _, ref in self.study.resolve()[1]]
         key = run_key(spec)
         if not self._has_time():
             return
@@ -105,7 +107,9 @@ class Runner:
             origin = environment(where(self.base))
             ledger, notes = given_facts(arm)
             self.store.put_run(spec, key, RunResult(key, "done", ledger=ledger, environment=origin, notes=notes))
-        self._evaluate(key, arm.name, evaluations, lambda base: as_given(base, arm))
+        wanted = measures.scores(self.study, evaluations)
+        wanted += measures.divergences(self.study, trained, evaluations)
+        self._measure(key, arm.name, wanted, lambda base: as_given(base, arm))
 
     def _settle_rates(self, ref: TaskRef) -> None:
         """Run the trials that choose each arm's rate; an ``auto`` grid may ask for more, hence the loop."""
@@ -124,17 +128,31 @@ class Runner:
     def _finals(self, raw: TaskRef, ref: TaskRef, seed: int) -> None:
         specs = self.study.finals(self._find, self.model, ref, seed)
         evaluations = self.study.config.evaluations(raw)
-        left = [s for s in specs if not self._is_scored(s, evaluations)]
+        scores = measures.scores(self.study, evaluations)
+        more = measures.divergences(self.study, [ref], evaluations)
+        left = [s for s in specs if not self._is_scored(s, scores)]
         for group in cohorts(specs):
             if not self._has_time():
                 return
             # Without stored weights the run must be trained again to be scored; with them it isn't.
             self._train(group, {s for s in group if s in left and self._must_train(s)}, ref, f"seed {seed}")
             for spec in group:
-                if spec in left:
-                    self._score_stored(spec, evaluations)
+                self._measure_stored(spec, [*scores, *more])
         if left and self.progress:
             self.progress.table([r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name])
+
+    def _score_trials(self, raw: TaskRef, ref: TaskRef) -> None:
+        """Score the trials that lost, where their weights are still there: forgetting at every rate tried."""
+        wanted = measures.trial_scores(self.study, raw)
+        for spec in self._losing(ref) if wanted else ():
+            if not self._has_time():
+                return
+            self._measure_stored(spec, wanted)
+
+    def _losing(self, ref: TaskRef) -> list[RunSpec]:
+        finals = self.study.finals(self._find, self.model, ref, self.study.config.seeds[0])
+        trials = [arm_rates(self._find, specs).trials for specs in self.study.arm_trials(self.model, ref)]
+        return measures.losing(finals, [spec for specs in trials for spec in specs])
 
     def _has_time(self) -> bool:
         return time.monotonic() < self.until
@@ -143,8 +161,8 @@ class Runner:
         found = self._find([run_key(spec)]).get(run_key(spec))
         return found is None or (found.status == "done" and not self._has_weights(spec))
 
-    def _has_weights(self, spec: RunSpec) -> bool:
-        """Whether a run's weights are stored and whole. A damaged file is removed, so that the run is trained again."""
+    def _has_weights(self, spec: RunSpec, then: str = "is trained again") -> bool:
+        """Whether a run's weights are stored and whole. A damaged file is removed: it counts as none from then on."""
         blobs, key = self.store.blobs, run_key(spec)
         if not blobs.has(key):
             return False
@@ -153,20 +171,24 @@ class Runner:
         except ModelError as error:
             blobs.remove(key)
             if self.progress:
-                self.progress.note(f"{spec.name} is trained again: {error.what} ({error.where})")
+                self.progress.note(f"{spec.name} {then}: {error.what} ({error.where})")
             return False
         return True
 
-    def _is_scored(self, spec: RunSpec, evaluations) -> bool:
+    def _is_scored(self, spec: RunSpec, scores: Sequence[Measure]) -> bool:
         found = self._find([run_key(spec)]).get(run_key(spec))
         if found is None or found.status != "done":
             return found is not None
-        return all(self._is_evaluated(run_key(spec), self.study.test_task(e)) for e, _ in evaluations)
+        return not self._left(run_key(spec), scores)
 
-    def _is_evaluated(self, key: str, ref: TaskRef) -> bool:
-        """Whether there is a row; one that says out of memory counts only if this very command made it."""
-        found = self.store.eval_outcome(key, task_key(ref))
-        return found is not None and (key + task_key(ref) in self._tried or not found[1].startswith(OUT_OF_MEMORY))
+    def _left(self, key: str, wanted: Sequence[Measure]) -> list[Measure]:
+        """What has no row yet; one that says out of memory counts only if this very command made it."""
+
+        def is_there(own: str) -> bool:
+            found = self.store.eval_outcome(key, own)
+            return found is not None and (key + own in self._tried or not found[1].startswith(OUT_OF_MEMORY))
+
+        return [measure for measure in wanted if not is_there(measure.key)]
 
     def _train(self, specs: list[RunSpec], missing: set[RunSpec], ref: TaskRef, what: str) -> None:
         """Train what is missing of ``specs``, in the cohorts that ``specs`` as a whole is cut into."""
@@ -178,13 +200,10 @@ class Runner:
     def _cohort(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
         """Train runs side by side and store all of them at once: a kill can't leave a part of a cohort behind."""
         runs = [(run_key(s), s) for s in specs]
-        if ref not in self._sets:
-            samples = tasks.train_samples(ref, self.study.data_dir)
-            self._sets[ref] = encode_train_set(self.base, samples, specs[0].recipe)
         name = content_key(sorted(k for k, _ in runs))
         label = f"{ref.name}, {what}: {', '.join(dict.fromkeys(s.arm.name for s in specs))}"
         folder, every = self.store.checkpoint_folder(name), self.study.config.training.checkpoint_seconds
-        trained = train(self.base, runs, self._sets[ref], folder, ticker(self.progress, label, "steps"), every)
+        trained = train(self.base, runs, self._set(ref), folder, ticker(self.progress, label, "steps"), every)
         done = []
         if len(specs) > 1 and all((t.failed or "").startswith(OUT_OF_MEMORY) for t in trained.trainees):
             trained.close()
@@ -213,39 +232,74 @@ class Runner:
         self._cohort(specs[:middle], ref, what)
         self._cohort(specs[middle:], ref, what)
 
-    def _score_stored(self, spec: RunSpec, evaluations) -> None:
+    def _set(self, ref: TaskRef) -> TrainSet:
+        """A train task's rows as tokens, with the validation rows carved from them."""
+        if ref not in self._sets:
+            samples = tasks.train_samples(ref, self.study.data_dir)
+            self._sets[ref] = encode_train_set(self.base, samples, self.study.config.recipe())
+        return self._sets[ref]
+
+    def _measure_stored(self, spec: RunSpec, wanted: Sequence[Measure]) -> None:
+        """Measure what is left of a finished run, if its weights are stored. Nothing is trained for it."""
         key = run_key(spec)
         found = self.store.run(key)
         if found is None or found.status != "done" or not self.store.blobs.has(key):
             return
-        weights = lambda base: applied(base, spec, self.store.blobs.path(key))  # noqa: E731
-        self._evaluate(key, spec.arm.name, evaluations, weights)
+        if self._left(key, wanted) and self._has_weights(spec, "can't be measured any more"):
+            self._measure(key, spec.arm.name, wanted, lambda base: applied(base, spec, self.store.blobs.path(key)))
         # Large, and not wanted: gone at once, not only when the whole train task is done.
         is_wanted = self.study.config.keep != "adapters" or key in self.store.wanted_by_others(self.study.key)
         if spec.arm.kind == "full" and not is_wanted:
             self.store.blobs.remove(key)
 
-    def _evaluate(self, key: str, label: str, evaluations, weights) -> None:
-        """Score the base under ``weights`` on every task that has no score yet."""
-        refs = [self.study.test_task(ref) for ref, _ in evaluations]
-        refs = [ref for ref in refs if not self._is_evaluated(key, ref)]
-        if not refs:
+    def _measure(self, key: str, label: str, wanted: Sequence[Measure], weights) -> None:
+        """Measure the base under ``weights`` in every way that has no row yet."""
+        jobs = [(measure, *self._job(measure)) for measure in self._left(key, wanted)]
+        if not jobs:
             return
-        for ref in refs:
-            if ref not in self._prepared:
-                self._prepared[ref] = self.study.prepared(ref)
-        tick = ticker(self.progress, f"scoring {label}", "items", sum(len(self._prepared[ref].samples) for ref in refs))
+        tick = ticker(self.progress, f"scoring {label}", "items", sum(size for _, size, _ in jobs))
         with weights(self.base) as base:
-            for ref in refs:
-                result = evaluate(base, self._prepared[ref], key, task_key(ref), tick)
-                self.store.put_eval(result, ref, task_key(ref))
-                self._tried.add(key + task_key(ref))
+            for measure, _, job in jobs:
+                self.store.put_eval(job(base, key, tick), measure.ref, measure.key)
+                self._tried.add(key + measure.key)
 
-    def _tidy(self, raw: TaskRef) -> None:
-        """Drop the weights that ``keep`` doesn't name, once all runs of a train task are scored."""
-        config, ref = self.study.config, dict(self.study.resolve()[1])[raw]
+    def _job(self, measure: Measure) -> tuple[int, Callable[..., EvalResult]]:
+        """How many items a measure has, and what to do with a base under weights. The base itself is untouched yet."""
+        if measure.kind in ("rows", "text"):
+            known = self._reference(measure)
+            return len(known.rows), lambda base, key, tick: divergence.measure(base, known, key, measure.key, tick)
+        task = measure.part(self._questions(measure.ref))
+        other = (NOISE_TOKENS,) if measure.kind == "noise" else ()
+        return len(task.samples), lambda base, key, tick: evaluate(base, task, key, measure.key, tick, *other)
+
+    def _questions(self, ref: TaskRef) -> tasks.Prepared:
+        if ref not in self._prepared:
+            self._prepared[ref] = self.study.prepared(ref)
+        return self._prepared[ref]
+
+    def _reference(self, measure: Measure) -> divergence.Reference:
+        """What the untouched base says of a divergence's rows, read once."""
+        if measure.key not in self._references:
+            if measure.kind == "rows":
+                rows = self._set(measure.ref).validation
+                items = [Score(f"validation row {i}", 0.0) for i in range(len(rows))]
+            else:
+                task = measure.part(self._questions(measure.ref))
+                rows = text_rows(self.base, task)
+                items = [Score(s.id, 0.0, s.subject, s.cluster) for s in task.samples]
+            self._references[measure.key] = divergence.reference(self.base, rows, items)
+        return self._references[measure.key]
+
+    def _tidy(self, raw: TaskRef, ref: TaskRef) -> None:
+        """Drop the weights that ``keep`` doesn't name, once all that needs them is measured."""
+        config, evaluations = self.study.config, self.study.config.evaluations(raw)
         finals = [s for seed in config.seeds for s in self.study.finals(self._find, self.model, ref, seed)]
-        if not all(self._is_scored(s, config.evaluations(raw)) for s in finals):
+        scores = measures.scores(self.study, evaluations)
+        if not all(self._is_scored(s, scores) for s in finals):
+            return
+        more, trial = measures.divergences(self.study, [ref], evaluations), measures.trial_scores(self.study, raw)
+        wait = [(s, more) for s in finals] + [(s, trial) for s in self._losing(ref)]
+        if any(self.store.blobs.has(run_key(s)) and self._left(run_key(s), wanted) for s, wanted in wait):
             return
         wanted = {run_key(s) for s in finals if s.arm.kind == "lora"}
         if config.keep == "best":
@@ -277,58 +331,6 @@ def ticker(progress: Any, label: str, unit: str, total: int = 0) -> Callable[...
             progress.finish(label)
 
     return tick
-
-
-@contextmanager
-def applied(base: Base, spec: RunSpec, path: Path) -> Iterator[Base]:
-    """The base under a run's stored weights. Raises ModelError if the file is damaged or doesn't fit."""
-    if spec.arm.kind == "full":
-        copy = base.trainable_copy()
-        adapters.load_full(copy.model, path)
-        yield copy
-        return
-    bank = AdapterBank(base)
-    bank.add("stored", spec.arm, spec.seed)
-    try:
-        bank.load("stored", adapters.read_tensors(path)[0])
-        with bank.use("stored"):
-            yield base
-    finally:
-        bank.remove("stored")
-
-
-def merge(spec: RunSpec, path: Path, folder: Path) -> None:
-    """Write a run's base with its stored adapter added to the weights, and the tokenizer."""
-    base = load(spec.model)
-    bank = AdapterBank(base)
-    bank.add("stored", spec.arm, spec.seed)
-    bank.load("stored", adapters.read_tensors(path)[0])
-    bank.merge("stored")
-    base.model.save_pretrained(folder)
-    base.tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def as_given(base: Base, arm: Arm) -> Iterator[Base]:
-    """The base as an adapter or checkpoint that exists already makes it. Raises ModelError if it doesn't fit."""
-    if arm.kind == "checkpoint":
-        yield checkpoint(base, arm)
-        return
-    with wearing(base, read_given(adapter_folder(arm.path))) as worn:
-        yield worn
-
-
-def given_facts(arm: Arm) -> tuple[Ledger, tuple[str, ...]]:
-    """An adapter's size, and what its own config says of its base; whether that is this one only the user knows."""
-    if arm.kind == "checkpoint":
-        return Ledger(), ()
-    folder = adapter_folder(arm.path)
-    given = read_given(folder)
-    size = sum((folder / name).stat().st_size for name in ADAPTER_FILES)
-    base = public_name(given.made_for) if given.made_for else "a model that its config does not name"
-    whole = f", {len(given.whole)} tensors saved whole" if given.whole else ""
-    ledger = Ledger(trainable=given.num_params, blob_bytes=size)
-    return ledger, (f"made for {base}, {len(given.pieces)} modules{whole}",)
 
 
 def score_model(model: ModelRef, refs: list[TaskRef], adapter: str | None, data_dir, progress) -> list[dict]:

@@ -13,13 +13,13 @@ from rankscope.config import StudyConfig, from_dict, load
 from rankscope.errors import InputError, StoreError
 from rankscope.plugins import did_you_mean
 from rankscope.provenance import content_key, environment
-from rankscope.records import Arm, Contrast, EvalResult, ModelRef, RunResult, RunSpec, TaskRef
+from rankscope.records import Arm, Contrast, ModelRef, RunSpec, TaskRef
 from rankscope.report import UNTRAINED, render
 from rankscope.report.tables import public_name
 from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
-from rankscope.study import preflight, rows
-from rankscope.study.plan import Plan, base_spec, candidates, given_spec, run_key, task_key
+from rankscope.study import measures, preflight, rows
+from rankscope.study.plan import Plan, base_spec, candidates, given_spec
 from rankscope.study.rates import Find, Rates, arm_rates
 from rankscope.tasks import task as tasks
 
@@ -129,34 +129,27 @@ class Study:
         from rankscope.report.view import Evidence, build
 
         models, train = self.resolve()
-        runs: list[tuple[RunSpec, str, RunResult, str]] = []
-        evals: dict[tuple[str, str], EvalResult] = {}
         notes: list[str] = []
         with Store.open(store, write=False) as opened:
-            facts = rows.known(self, opened)
-
-            def add(spec: RunSpec, role: str, refs) -> None:
-                key = run_key(spec)
-                found = opened.run(key)
-                if found is None:
-                    return
-                runs.append((spec, key, found, role))
-                for ref, _ in refs if role == "final" else ():
-                    if (scored := opened.eval(key, task_key(self.test_task(ref)))) is not None:
-                        evals[key, ref.name] = scored
-
+            facts, found, judged = rows.known(self, opened), measures.Found(opened), self.config.judged()
             for model in models:
-                add(base_spec(model), "final", self.config.evaluations(None))
+                scores = measures.scores(self, self.config.evaluations(None))
+                found.add(base_spec(model), "final", scores, noise=measures.noise(self))
                 for arm in self.given():
-                    add(given_spec(model, arm), "final", self.config.judged())
+                    more = measures.divergences(self, [ref for _, ref in train], judged)
+                    found.add(given_spec(model, arm), "final", measures.scores(self, judged), more)
                 for raw, ref in train:
                     rates = [arm_rates(opened.runs, trials) for trials in self.arm_trials(model, ref)]
                     notes += _edges(model, raw, rates)
                     finals = [replace(r.chosen, seed=seed) for seed in self.config.seeds for r in rates if r.is_settled]
-                    losing = [t for r in rates for t in r.trials if t not in finals]
-                    for specs, role in ((finals, "final"), (losing, "trial")):
-                        for spec in specs:
-                            add(spec, role, self.config.evaluations(raw))
+                    scores = measures.scores(self, self.config.evaluations(raw))
+                    more = measures.divergences(self, [ref], self.config.evaluations(raw))
+                    for spec in finals:
+                        found.add(spec, "final", scores, more)
+                    scores = measures.trial_scores(self, raw)
+                    for spec in measures.losing(finals, [t for r in rates for t in r.trials]):
+                        found.add(spec, "trial", scores)
+        notes += found.notes()
         evidence = Evidence(
             self.config.name,
             self.config.title,
@@ -165,14 +158,16 @@ class Study:
             tuple(r.name for r, _ in train) or (UNTRAINED,),
             {r.name: tuple((e.name, role) for e, role in self.config.evaluations(r)) for r, _ in train}
             or {UNTRAINED: tuple((e.name, role) for e, role in self.config.evaluations(None))},
-            tuple(runs),
-            evals,
+            tuple(found.runs),
+            found.evals,
             environment(),
             tuple(notes),
             self.config.recommend.margin,
             tuple(models),
             facts.counts,
             facts.overlaps,
+            divergences=found.divergences,
+            noise=found.noise,
             retain=self.config.recommend.retain,
             prefer=self.config.recommend.prefer,
             alarm=self.config.evaluate.alarm,
@@ -335,7 +330,7 @@ class StoredAdapter:
 
         Reads the base's weights. Raises ModelError for a base in 4 bits.
         """
-        from rankscope.study.runner import merge
+        from rankscope.study.weights import merge
 
         merge(self.spec, self.path, Path(folder))
         return Path(folder)
