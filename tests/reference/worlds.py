@@ -26,7 +26,8 @@ _ITEM_SD, _NOISE_SD, _ALIKE = 0.15, 0.15, 0.5
 class World:
     """``seed_sd`` is the SD of one seed's effect on the mean, in units of the score; ``effect`` the true difference.
 
-    ``scale`` multiplies the seed effects arm by arm.
+    ``scale`` multiplies the seed effects arm by arm; ``alike`` is the share of their variance that the arms have in
+    common. ``discordant``: the share of items that each arm answers otherwise than the base, repeated as needed.
     """
 
     seeds: int
@@ -37,6 +38,8 @@ class World:
     effect: float = 0.0
     arms: int = 5
     scale: tuple[float, ...] = ()
+    alike: float = 0.0
+    discordant: tuple[float, ...] = DISCORDANT
 
 
 def tables(world: World, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -46,8 +49,9 @@ def tables(world: World, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
         clusters = np.repeat(np.arange(world.items), np.resize(np.arange(1, 10), world.items))[: world.items]
     common, own = _normal(1, world.items, clusters, rng), _normal(world.arms, world.items, clusters, rng)
     alike = np.sqrt(_ALIKE) * common + np.sqrt(1 - _ALIKE) * own  # (A, N)
-    effects = world.seed_sd * rng.standard_normal((world.arms, world.seeds))
-    effects *= np.array(world.scale or (1.0,) * world.arms)[:, None]
+    effects = np.sqrt(1 - world.alike) * rng.standard_normal((world.arms, world.seeds))  # (A, S)
+    effects += np.sqrt(world.alike) * rng.standard_normal(world.seeds)
+    effects *= world.seed_sd * np.array(world.scale or (1.0,) * world.arms)[:, None]
     start = _normal(1, world.items, clusters, rng)[0]
     if not world.is_binary:
         skewed = (np.exp(0.3 * alike) - np.exp(0.045)) / np.sqrt(np.exp(0.18) - np.exp(0.09))  # mean 0, SD 1, skew 1
@@ -69,7 +73,7 @@ def pairs(world: World, rng: np.random.Generator, task: str = "task") -> list[Pa
 
 def _answers(world: World, base: np.ndarray, uniform: np.ndarray, effects: np.ndarray, rng) -> np.ndarray:
     """Right answers (A, S, N): half of an arm's flips under every seed, half seed by seed, then the seed's shift."""
-    discordant = np.resize(DISCORDANT, world.arms)[:, None]
+    discordant = np.resize(world.discordant, world.arms)[:, None]
     lost, gained = (discordant - world.effect) / 2 / BASE_RATE, (discordant + world.effect) / 2 / (1 - BASE_RATE)
     share = np.where(base, lost, gained)  # (A, N): of items like this one, how many flip
     always = uniform < share / 2

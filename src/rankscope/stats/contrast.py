@@ -61,7 +61,7 @@ def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95)
     """
     if not family:
         raise ValueError("a family of no comparisons")
-    found = _parts(family)
+    found = variances(family)
     alpha = family_alpha(family, [p.spread for p in found], 1 - level)
     return [_judge(pair, p, margin if pair.margin is None else pair.margin, level, alpha)
             for pair, p in zip(family, found, strict=True)]  # fmt: skip
@@ -87,7 +87,7 @@ def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float) 
         joint = np.atleast_2d(np.cov(means)) / num_items / np.outer(errors, errors)
         np.fill_diagonal(joint, 1.0)
         correlation[np.ix_(places, places)] = joint
-    largest = np.abs(_normal(len(usable)) @ _root(correlation).T).max(axis=1)
+    largest = np.abs(_root(correlation) @ _normal(len(usable))).max(axis=0)
     simulated = 2 * float(special.ndtr(-np.quantile(largest, 1 - alpha)))
     return max(simulated, alpha / len(usable))
 
@@ -98,7 +98,7 @@ def mcnemar(difference: np.ndarray) -> float:
     return 1.0 if gained + lost == 0 else float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
 
 
-def _parts(family: Sequence[Pair]) -> list[Parts]:
+def variances(family: Sequence[Pair]) -> list[Parts]:
     """Each pair's variance in parts, the seed part shared within its group."""
     found = [parts(pair.signed, pair.clusters, pair.strata) for pair in family]
     groups: dict[tuple, list[int]] = {}
@@ -138,8 +138,8 @@ def _p_value(mean: float, found: Spread) -> float:
 
 @lru_cache(maxsize=1)
 def _normal(members: int) -> np.ndarray:
-    """The same draws for every family of one size."""
-    return np.random.default_rng(0).standard_normal((_DRAWS, members))
+    """The same draws (M, draws) for every family of one size."""
+    return np.ascontiguousarray(np.random.default_rng(0).standard_normal((_DRAWS, members)).T)
 
 
 def _root(correlation: np.ndarray) -> np.ndarray:

@@ -1,11 +1,10 @@
 """The mean of a table seeds x items with an honest interval. In: an array (S, N). Out: ``Estimate``.
 
 Items are crossed with seeds, not nested in them, so Var(mean) = v_item/N + v_seed/S + v_rest/(N S), each part
-estimated by two-way analysis of variance (Searle, Casella & McCulloch, Variance Components, 1992), with Satterthwaite's
-degrees of freedom (1946). Items that share a passage or template are clustered (Miller 2411.00640), with Bell and
-McCaffrey's (2002) correction for few clusters or unequal ones; items of several strata (tasks of a pool) vary within
-their stratum only. Two or three seeds tell little about how seeds vary, so tables that are alike can share what they
-say about it (``shared``).
+estimated by two-way analysis of variance (Searle, Casella & McCulloch, Variance Components, 1992). Items that share a
+passage or template are clustered (Miller 2411.00640), with Bell and McCaffrey's (2002) correction for few clusters or
+unequal ones; items of several strata (tasks of a pool) vary within their stratum only. Two or three seeds tell little
+about how seeds vary, so tables that are alike can share what they say about it (``shared``).
 
 Where few right or wrong answers flipped, the variance seen says little: without any flip it is zero. So an interval
 reaches at least as far from the mean as Clopper and Pearson's (1934) limit leaves open for the share of items that flip
@@ -64,19 +63,20 @@ class Parts:
 
     @property
     def spread(self) -> Spread:
-        """Satterthwaite's standard error; a seed part estimated below zero counts as none.
+        """The standard error; a seed part estimated below zero counts as none.
 
-        The degrees of freedom are at least those of the least known part: a small difference of two large mean squares
-        would give next to none (Gaylor & Hopper 1969).
+        Degrees of freedom are the parts' own, averaged harmonically with their shares in the variance as weights.
+        Satterthwaite's formula squares the shares; but where few seeds happen to agree, their share looks small just
+        when it is underestimated, and then 95 % intervals of three seeds cover 92 %. Weights linear in the shares are
+        Cochran's idea (1964), who averages the t values.
         """
         if not math.isfinite(self.item):
             return Spread(math.nan, math.nan)
         if not self.seed > self.rest:
             return Spread(math.sqrt(self.item), self.item_df)
         variance = self.item + (self.seed - self.rest) / self.num_seeds
-        noise = self.item**2 / self.item_df + (self.seed / self.num_seeds) ** 2 / self.seed_df
-        noise += (self.rest / self.num_seeds) ** 2 / self.rest_df if self.rest_df else 0.0
-        return Spread(math.sqrt(variance), max(variance**2 / noise, min(self.item_df, self.seed_df)))
+        share = min(self.seed / self.num_seeds / variance, 1.0)
+        return Spread(math.sqrt(variance), 1 / (share / self.seed_df + (1 - share) / self.item_df))
 
 
 def parts(values: np.ndarray, clusters: np.ndarray | None = None, strata: np.ndarray | None = None) -> Parts:
@@ -103,7 +103,7 @@ def shared(found: Sequence[Parts]) -> list[Parts]:
 
     A table whose own seed part is larger than the common one keeps it: it must not borrow the quiet of the others. What
     it has more than they is known with its own few degrees of freedom only, so its own and the common ones are averaged
-    (harmonically), weighted by the shares of the two in its seed part. ``benchmarks/simulate.py`` measures what it buys.
+    (harmonically), weighted by the shares of the two in its seed part. What it buys: ``benchmarks/simulate.py``.
     """
     able = [p for p in found if p.num_seeds > 1]
     if len(able) < 2:
