@@ -91,12 +91,15 @@ def test_read_outs_fitted_without_rankscope_stay_below_the_ceiling_until_the_ran
     assert (right_share > 0.97) == (rank >= planted.RANK)
 
 
-def test_rankscopes_loop_learns_it_with_rank_16_and_not_with_rank_4(study, tmp_path):
+def test_rankscopes_loop_learns_it_with_rank_16_and_not_with_rank_4(tmp_path, monkeypatch):
+    for split, size in (("train", 1500), ("test", 300), ("known", 60)):
+        monkeypatch.setitem(planted.SIZES, split, size)
+    study = planted.build(tmp_path / "world")
     study["arms"][1]["lora"]["rank"] = [planted.TOO_SMALL, planted.ENOUGH]
-    study["training"] |= {"max_steps": 60}
-    result = reproduce.run(study, str(tmp_path), 0, seeds=1)
+    study["training"] |= {"max_steps": 50, "batch_tokens": 512}
+    result = reproduce.run(study, str(tmp_path / "runs"), 0, seeds=1)
     gains = {h.arm: h.gain.contrast.estimate.value for h in result.view().headlines}
-    assert result.is_complete and gains["lora-r4"] < planted.ceiling(4) - 0.5 + 0.03
+    assert result.is_complete and gains["lora-r4"] < planted.ceiling(4) - 0.5 + 0.08
     assert gains["lora-r16"] - gains["lora-r4"] >= 0.10
 
 
