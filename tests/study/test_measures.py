@@ -7,7 +7,9 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+import torch
 
+from rankscope.evaluation import divergence
 from rankscope.storage.store import Store
 from rankscope.study import measures, runner
 from rankscope.study.study import Study
@@ -110,6 +112,25 @@ def test_a_damaged_weight_file_costs_the_divergence_and_nothing_else(small, stor
     done = study.run(store)
     assert done.is_complete and (key, "demo_text") not in done.evidence.divergences
     assert any("for lora-r4, full" in note for note in done.evidence.notes)
+
+
+def test_a_divergence_that_failed_is_told_and_one_without_memory_is_tried_again_by_the_next_command(
+    small, store, monkeypatch, no_training
+):
+    study = Study.load(small)
+    forget(store, study)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(divergence, "divergences", full)
+        failed = study.run(store)
+    assert failed.is_complete and not failed.failed
+    told = [note for note in failed.evidence.notes if note.endswith(" failed: out of memory in the divergence.")]
+    assert len(told) == 8  # two ranks, two seeds, rows and texts
+    assert any("/lora-r4/" in note and "KL divergence from the base on demo_text" in note for note in told)
+    assert {found.status for found in study.run(store).evidence.divergences.values()} == {"done"}
 
 
 def test_each_can_be_switched_off(small, store, monkeypatch):

@@ -131,7 +131,15 @@ class Found:
                 self.arms[where].append(spec.arm.name)
 
     def notes(self) -> list[str]:
-        """What is not measured and never will be, in sentences: the weights are gone, and nothing is trained for it."""
+        """What is not measured beside the scores, in sentences: it failed, or the weights are gone for good."""
+        names = {key: spec.name for spec, key, _, _ in self.runs}
+        extras = (("KL divergence from the base", self.divergences), ("second scoring", self.noise))
+        failed = [
+            f"{names[key]}: the {what} on {task} failed: {result.message}."
+            for what, results in extras
+            for (key, task), result in results.items()
+            if result.status == "failed"
+        ]
         told = [
             f"{where}: the KL divergence from the base was not measured for {', '.join(names)}, whose weights are no "
             "longer stored."
@@ -140,7 +148,7 @@ class Found:
         for where, num in self.trials.items():
             runs = "1 learning-rate trial that lost has" if num == 1 else f"{num} learning-rate trials that lost have"
             told.append(f"{where}: {runs} no scores; the weights are no longer stored.")
-        return told
+        return failed + told
 
 
 def losing(finals: Sequence[RunSpec], trials: Iterable[RunSpec]) -> list[RunSpec]:
