@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rankscope.stats import contrast
 from rankscope.stats.contrast import Pair, contrasts, mcnemar
 from rankscope.stats.estimate import flips, mean_estimate, spread
+
+
+@pytest.fixture(autouse=True)
+def only_intervals(monkeypatch):
+    """What more data would bring is tested in test_power.py, and takes longer than all the rest."""
+    monkeypatch.setattr(contrast, "needed", lambda *_: None)
 
 
 def _family(rng, members=8, items=150, seeds=3, means=0.0, shared=0.2):
@@ -67,11 +74,11 @@ def test_for_losses_less_is_better():
 
 
 def test_the_detectable_effect_is_detected_eight_times_in_ten():
-    def contrast(rng, effect):
+    def judge(rng, effect):
         return contrasts([Pair("a", "b", "t", effect + rng.standard_normal((1, 200)))])[0]
 
-    rng, probe = np.random.default_rng(6), contrast(np.random.default_rng(6), 0.0)
-    hits = sum(contrast(rng, probe.detectable).verdict == "better" for _ in range(400))
+    rng, probe = np.random.default_rng(6), judge(np.random.default_rng(6), 0.0)
+    hits = sum(judge(rng, probe.detectable).verdict == "better" for _ in range(400))
     assert 0.72 <= hits / 400 <= 0.88
 
 

@@ -79,6 +79,17 @@ def test_so_many_items_or_seeds_bring_the_verdict_eight_times_in_ten():
         assert 0.7 <= np.mean(hits) <= 0.92
 
 
+def test_fewer_would_not_do():
+    truth = _truth(5, 150)
+    more = needed(0.05, truth, 150, 0.05, 0.03)
+
+    def chance(items, seeds):
+        return power(0.05, scaled(truth, items / 150, seeds).spread, 0.05)
+
+    assert chance(more.items, 5) >= 0.8 > chance(0.98 * more.items, 5)
+    assert chance(150, more.seeds) >= 0.8 > chance(150, more.seeds - 1)
+
+
 def test_a_small_difference_is_decided_by_equivalence_if_that_is_sooner():
     truth = _truth(1, 300, seed=0.0)
     assert needed(0.0, truth, 300, 0.05, 0.03).items < needed(0.02, truth, 300, 0.05, 0.03).items

@@ -124,7 +124,7 @@ def _louder(own: Parts, common: Parts) -> Parts:
 
 
 def total(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The sum of independent variances given as (variance, degrees of freedom), with Satterthwaite's for the sum."""
+    """The sum of independent variances given as (variance, degrees of freedom), with Satterthwaite's (1946)."""
     variance, noise = sum(v for v, _ in found), sum(v**2 / df if df else math.nan for v, df in found)
     return variance, variance**2 / noise if noise else sum(df for _, df in found)
 

@@ -67,7 +67,7 @@ def detectable(found: Spread, alpha: float, changed: Flips | None = None) -> flo
 def needed(
     effect: float, found: Parts, num_items: int, alpha: float, margin: float, changed: Flips | None = None
 ) -> Needed:
-    """The least number of items, or of seeds, that brings a verdict with 80 % power if ``effect`` is the truth.
+    """How many items, or seeds, bring a verdict with 80 % power if ``effect`` is the truth; to 1 %.
 
     An effect of the margin or more calls for better or worse; a smaller one for any verdict, whichever is sooner.
     """
@@ -113,13 +113,13 @@ def scaled(found: Parts, items: float = 1.0, seeds: int | None = None) -> Parts:
 
 
 def _least(is_enough, start: int, most: int) -> int | None:
-    """The least number from ``start`` on that is enough, if more is always better; None beyond ``most``."""
+    """A number from ``start`` on that is enough, at most 1 % above the least one; None if none up to ``most`` is."""
     too_few, enough = start - 1, start
     while not is_enough(enough):
         if enough >= most:
             return None
         too_few, enough = enough, min(2 * enough, most)
-    while enough - too_few > 1:
+    while enough - too_few > 1 + too_few // 100:
         middle = (too_few + enough) // 2
         too_few, enough = (too_few, middle) if is_enough(middle) else (middle, enough)
     return enough
