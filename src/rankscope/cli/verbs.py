@@ -124,7 +124,7 @@ def check(
     Rows that lie here are read; no weights are, and nothing is written.
     """
     asked = Asked(study, overrides=tuple(overrides or ()), data_dir=data_dir)
-    found = _load(asked)
+    found = load(asked)
     found.check()
     config = found.config
     facts = {
@@ -156,7 +156,7 @@ def plan(
     Predicted time and memory; no weights are read.
     """
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
-    found = _load(asked).plan(store)
+    found = load(asked).plan(store)
     answer(ctx, as_json, found.as_dict(), f"{found}\nNext: {asked.next('run')}")
 
 
@@ -179,7 +179,7 @@ def run(
     """
     seconds = None if budget is None else parse_duration(budget)
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
-    loaded = _load(asked)
+    loaded = load(asked)
     with _progress(quiet) as progress:
         result = loaded.run(store, progress=progress, budget_seconds=seconds)
     text = outcome(result, again=asked.next("run"), then=f"Next: {asked.next('report')}")
@@ -198,7 +198,7 @@ def status(
 ) -> None:
     """Show what is done, what failed and what is left."""
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
-    loaded = _load(asked)
+    loaded = load(asked)
     left, result = loaded.plan(store), loaded.result(store)
     failed = failures(result)
     data = {"study": loaded.config.name, "complete": result.is_complete, "failed": failed, "plan": left.as_dict()}
@@ -218,7 +218,7 @@ def compare(
 ) -> None:
     """Print the verdict and the table of arms, from what is stored."""
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
-    result = _load(asked).result(store)
+    result = load(asked).result(store)
     answer(ctx, as_json, summary(result), f"{result.verdict}\n\n{console.format_table(result.table())}")
 
 
@@ -241,7 +241,7 @@ def report(
 
     The HTML page is one file and opens offline.
     """
-    loaded = _load(Asked(study, store, tuple(overrides or ()), data_dir))
+    loaded = load(Asked(study, store, tuple(overrides or ()), data_dir))
     output = output or f"{loaded.config.name}.{form.value}"
     _check_destination(output)
     path = loaded.result(store).report(output, form.value)
@@ -367,7 +367,7 @@ def _check_destination(path: str) -> None:
         raise InputError("nothing can be written in this folder", got=str(folder), where=path, hint="Name another path")
 
 
-def _load(asked: Asked) -> Study:
+def load(asked: Asked) -> Study:
     from rankscope.study.study import Study
 
     return Study.load(asked.study, overrides=asked.overrides, data_dir=asked.data_dir)

@@ -8,12 +8,10 @@ study's family of verdicts; a share to retain is judged at a level that holds fo
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rankscope.records import Estimate
 from rankscope.report.answer_rows import Advice, Aspect
 from rankscope.report.effects import kept_tasks
-from rankscope.report.evidence import Index, Panel, shared_items
+from rankscope.report.evidence import Evidence, Index, Panel, shared_items
 from rankscope.report.family import ACROSS, POOLED, SKILLS
 from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, Headline
@@ -131,9 +129,15 @@ def _on(index: Index, against: list[Effect], train: str, key: str) -> list[Effec
     return [e for e in scored if (e.role == roles[key] if key in roles else skills.get(e.task) == key)][:1]
 
 
-def with_terms(index: Index, headlines: tuple[Headline, ...], base: tuple[BaseRow, ...], row: Advice,
-               retain: float | None, prefer: str) -> Advice:  # fmt: skip
-    """The same advice under another share to retain or another preference."""
+def under_terms(
+    evidence: Evidence,
+    headlines: tuple[Headline, ...],
+    base: tuple[BaseRow, ...],
+    row: Advice,
+    terms: tuple[float | None, str | None],
+) -> Recommendation:
+    """The choice behind ``row`` under another share to retain and preference; None leaves the study's own."""
     mine = tuple(h for h in headlines if (h.model, h.train) == (row.model, row.train))
-    found = recommendation(index, mine, base, retain, prefer)
-    return replace(row, retain=retain, prefer=prefer, choice=found)
+    retain, prefer = terms
+    wanted = row.retain if retain is None else retain
+    return recommendation(Index(evidence), mine, base, wanted, prefer or row.prefer) or row.choice

@@ -27,13 +27,14 @@ from rankscope.report.drawing import (
     title_of,
     unit_scale,
 )
+from rankscope.report.matched_chart import matched_charts
 from rankscope.report.rows import Headline, ScoreRow
 from rankscope.report.view import View
 
 
 def charts(view: View) -> tuple[Chart, ...]:
     """All charts that the view has data for, in reading order."""
-    makers = (_frontier, _rank_curves, _transfer, _rates, _losses)
+    makers = (_frontier, _rank_curves, _transfer, matched_charts, _rates, _losses)
     return tuple(chart for make in makers for chart in make(view))
 
 

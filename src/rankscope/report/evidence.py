@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rankscope.records import GIVEN, Arm, EvalResult, ModelRef, Overlap, Role, RowCounts, RunResult, RunSpec
+from rankscope.stats.contrast import default_margin
 from rankscope.stats.estimate import Flips, flips, is_binary
 
 RunRole = Literal["final", "trial"]
@@ -172,6 +173,15 @@ class Index:
 
     def _panel(self, runs: tuple[Run, ...], task: str) -> Panel | None:
         return aligned([(r, e) for r in runs if (e := self.evaluation(r, task)) is not None])
+
+
+def with_margin(evidence: Evidence) -> Evidence:
+    """The evidence with a margin: where none is named, one that the smallest in-domain test can reach."""
+    if evidence.margin is not None:
+        return evidence
+    taught = {task for tasks in evidence.evaluations.values() for task, role in tasks if role == "in_domain"}
+    sizes = [len(e.scores) for (_, task), e in evidence.evals.items() if task in taught and e.scores]
+    return replace(evidence, margin=default_margin(min(sizes, default=0)))
 
 
 def aligned(found: list[tuple[Run, EvalResult]]) -> Panel | None:

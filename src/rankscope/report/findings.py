@@ -151,7 +151,8 @@ def comparisons(view: View) -> Section:
         )
     intro = (
         "Positive is better, also for cross-entropy (its sign is turned). Every undecided one is given with "
-        "the difference that this study could have seen with 80 % power. One seed of right or wrong answers has "
+        "the difference that this study could have seen with 80 % power, and with the items or seeds that would decide. "
+        "One seed of right or wrong answers has "
         "McNemar's exact p beside it, as a cross-check."
     )
     return Section("comparisons", "All comparisons", intro, tuple(tables), "Comparisons")
@@ -191,7 +192,7 @@ def _comparison(e: Effect) -> tuple[Cell, ...]:
         Cell(e.task, role),
         Cell(w.change(c.estimate, e.metric), w.unit(e.metric)),
         Cell(w.simultaneous(c, e.metric)),
-        Cell(w.verdict(c, e.metric), "", TONES[c.verdict]),
+        Cell(w.verdict(c, e.metric), w.needed(c.needed) if c.needed else "", TONES[c.verdict]),
         Cell(_p_value(c.p_value), "" if e.exact_p is None else f"McNemar {_p_value(e.exact_p)}"),
         Cell(w.sample(c.estimate), scope),
     )
@@ -209,7 +210,7 @@ def transfer(view: View) -> Section:
     for i, (model, arm) in enumerate(dict.fromkeys((t.model, t.arm) for t in view.transfer)):
         cells = {(t.train, t.task): t for t in view.transfer if (t.model, t.arm) == (model, arm)}
         rows = tuple(
-            (Cell(w.source(train)), *(_transfer_cell(cells.get((train, task))) for task in order))
+            (Cell(w.source(train)), *(_transfer_cell(cells.get((train, task)), view.alarm) for task in order))
             for train in view.train
         )
         caption = f"{arm}: change against the base" + (f", {model}" if len(view.models) > 1 else "")
@@ -217,7 +218,8 @@ def transfer(view: View) -> Section:
     intro = (
         "Rows: the task that the arm learned here. Columns: what it was scored on. Positive is "
         "better. A cell is marked ▲ or "
-        "▼ only if its simultaneous interval excludes 0; it is an alarm if the whole interval lies below −10 points."
+        "▼ only if its simultaneous interval excludes 0; it is an alarm if the whole interval lies below "
+        f"−{100 * view.alarm:g} points."
     )
     return Section("transfer", "Transfer to other tasks", intro, tuple(tables), "Transfer")
 
@@ -227,7 +229,7 @@ def _transfer_table(number: int, caption: str, order: list[str], rows: tuple[tup
     return Table(f"transfer-{number}", caption, heads, rows, tuple(range(1, len(order) + 1)))
 
 
-def _transfer_cell(cell: Transfer | None) -> Cell:
+def _transfer_cell(cell: Transfer | None, alarm: float) -> Cell:
     if cell is None:
         return Cell(w.NOTHING, "not part of the study", "quiet")
     if cell.effect is None:
@@ -238,7 +240,7 @@ def _transfer_cell(cell: Transfer | None) -> Cell:
     notes = [cell.role.replace("_", "-")]
     notes += (
         ["ALARM"] * e.is_alarm
-        + ["estimated beyond 10 points"] * (e.is_large and not e.is_alarm)
+        + [f"estimated beyond {100 * alarm:g} points"] * (e.is_large and not e.is_alarm)
         + [AT_CHANCE] * (e.is_above_chance is False)
         + ["nats"] * w.is_nats(e.metric)
     )

@@ -5,7 +5,7 @@ HTML and markdown are both written from these, so they can't disagree.
 
 from __future__ import annotations
 
-from rankscope.report import answers, changes, findings, logbook
+from rankscope.report import answers, changes, findings, logbook, moved
 from rankscope.report.cells import Section
 from rankscope.report.view import View
 
@@ -17,7 +17,10 @@ _RESULTS = (
     answers.claims,
     findings.comparisons,
     findings.transfer,
+    moved.matched,
+    moved.divergence,
     findings.base,
+    moved.noise,
 )
 _ORIGINS = (
     logbook.rates,

@@ -13,6 +13,7 @@ from rankscope.records import GIVEN
 from rankscope.report import UNTRAINED
 from rankscope.report import wording as w
 from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
+from rankscope.stats.recommend import Recommendation
 
 SHOWN, LOST, OPEN, NO_DATA = "shown", "lost", "not shown", "no data"
 _AGAINST_BASE = {
@@ -36,6 +37,7 @@ class Block:
     margin: float
     alarm: float = 0.1
     names_model: bool = False
+    choice: Recommendation | None = None
 
     @property
     def about(self) -> str:
@@ -65,6 +67,7 @@ def judge(block: Block) -> Verdict:
         lead = f"{block.about}: nothing can be said yet; no arm has both a finished run and a scored base."
         return Verdict(block.model, block.train, lead, tuple(_gaps(block)))
     points = [
+        *_recommended(block),
         *_learned(block),
         *_kept(block),
         *_alarms(block),
@@ -98,7 +101,28 @@ def _lead(block: Block) -> str:
     text = f"{block.about}: {reason}"
     if enough:
         text += _retained(enough)
-    return f"{text}.{_scope(block)}"
+    return f"{text}.{_range(block)}{_scope(block)}"
+
+
+def _range(block: Block) -> str:
+    """The recommended range and arm in one sentence."""
+    choice = block.choice
+    if choice is None or choice.ranks is None:
+        return ""
+    low, high = choice.ranks
+    span = f"rank {low}" if low == high else f"ranks {low} to {high}"
+    apart = "" if choice.is_told_apart or low == high else " (none of them can be told apart)"
+    return f" Recommended: {span}{apart}; of these {choice.arm}."
+
+
+def _recommended(block: Block) -> list[tuple[str, str]]:
+    """Why this range and this arm, and what is open."""
+    choice = block.choice
+    if choice is None or choice.arm is None:
+        return []
+    more = f" {w.needed(choice.needed)[:1].upper()}{w.needed(choice.needed)[1:]}." if choice.needed else ""
+    open_question = f" {choice.open_question}." if choice.open_question else ""
+    return [("Recommended", f"{choice.reason}.{open_question}{more}")]
 
 
 def _retained(enough: list[Headline]) -> str:

@@ -127,6 +127,7 @@ def build(evidence: Evidence) -> View:
                 evidence.margin,
                 evidence.alarm,
                 len(index.models) > 1,
+                next((a.choice for a in advice if (a.model, a.train) == (model, train)), None),
             )
         )
         for model, train in tables.blocks(index)

@@ -23,9 +23,6 @@ from rankscope.study.plan import Plan, base_spec, candidates, given_spec
 from rankscope.study.rates import Find, Rates, arm_rates
 from rankscope.tasks import task as tasks
 
-USUAL_MARGIN = 0.02
-"""Where a study names no margin."""
-
 
 class Study:
     """One question, as declared by one YAML file."""
@@ -126,7 +123,8 @@ class Study:
         return [replace(r.chosen, seed=seed) for r in rates if r.is_settled]
 
     def result(self, store: str | Path = "runs/") -> StudyResult:
-        from rankscope.report.view import Evidence, build
+        from rankscope.report.evidence import Evidence, with_margin
+        from rankscope.report.view import build
 
         models, train = self.resolve()
         notes: list[str] = []
@@ -173,7 +171,8 @@ class Study:
             alarm=self.config.evaluate.alarm,
             skills=self.skills(),
         )
-        return StudyResult(build(with_margin(evidence)), evidence, Path(store))
+        evidence = with_margin(evidence)
+        return StudyResult(build(evidence), evidence, Path(store))
 
     def skills(self) -> dict[str, str]:
         """What each task of the study mainly asks for, by name: as the study says, else as the task says ('': neither).
@@ -182,11 +181,6 @@ class Study:
         """
         refs = (*self.config.train_refs(), *(ref for ref, _ in self.config.evaluations(None)))
         return {ref.name: tasks.get_task(ref.task).skill for ref in refs} | self.config.skills()
-
-
-def with_margin(evidence: Any) -> Any:
-    """The evidence with a margin, where the study names none."""
-    return replace(evidence, margin=USUAL_MARGIN) if evidence.margin is None else evidence
 
 
 def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:
@@ -278,6 +272,34 @@ class StudyResult:
             names = ", ".join(dict.fromkeys(e.train for e in found))
             raise InputError("several train tasks (or models) have this comparison; name one", hint=f"train: {names}")
         return found[0].contrast
+
+    def recommend(
+        self,
+        retain: float | None = None,
+        prefer: str | None = None,
+        train: str | None = None,
+        model: str | None = None,
+    ) -> Any:
+        """A ``stats.recommend.Recommendation``: the ranks that can be the best in domain, one arm, why, what then.
+
+        ``retain`` (a share of what the base could do) and ``prefer`` (cost, retention or gain) stand in for those of
+        the study file. ``train`` and ``model`` are needed if there are several. Raises InputError if there is no such
+        recommendation.
+        """
+        from rankscope.report.advice import under_terms
+
+        found = [a for a in self._view.advice if train in (None, a.train) and model in (None, a.model)]
+        if len(found) != 1:
+            names = "; ".join(f"train {a.train}, model {a.model}" for a in self._view.advice) or "none yet"
+            what = "several recommendations; name the train task or the model" if found else "no such recommendation"
+            raise InputError(what, hint=f"There are: {names}")
+        if retain is None and prefer is None:
+            return found[0].choice
+        if retain is not None and not 0 < retain <= 1:
+            raise InputError("retain is a share of what the base could do: above 0, at most 1", got=retain)
+        if prefer not in (None, "cost", "retention", "gain"):
+            raise InputError("prefer is one of cost, retention, gain", got=prefer)
+        return under_terms(self.evidence, self._view.headlines, self._view.base, found[0], (retain, prefer))
 
     def adapter(self, arm: str, seed: int, train: str | None = None) -> StoredAdapter:
         """The stored LoRA adapter of one run. Raises InputError if there is no such run or its weights are gone."""
