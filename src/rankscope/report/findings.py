@@ -151,7 +151,7 @@ def comparisons(view: View) -> Section:
         )
     intro = (
         "Positive is better, also for cross-entropy (its sign is turned). Every undecided one is given with "
-        "the difference that this study could have seen with 80 % power, and with the items or seeds that would decide. "
+        "the difference that this study could have seen with 80 % power and the items or seeds that would decide. "
         "One seed of right or wrong answers has "
         "McNemar's exact p beside it, as a cross-check."
     )
