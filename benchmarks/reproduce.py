@@ -36,7 +36,9 @@ def demo_study(train: str, with_full: bool) -> dict:
 def run(study: dict, store: str, number: int, seeds: int = 3) -> StudyResult:
     """The study with one fresh set of seeds."""
     fresh = [FIRST + seeds * number + k for k in range(seeds)]
-    loaded = Study.load({**study, "training": {**study["training"], "seeds": fresh}})
+    # The range needs scores alone.
+    scores = {**study.get("evaluate", {}), "divergence": False, "noise_floor": False, "trials": False}
+    loaded = Study.load({**study, "evaluate": scores, "training": {**study["training"], "seeds": fresh}})
     return loaded.run(store, progress=PlainConsole(every_seconds=60))
 
 

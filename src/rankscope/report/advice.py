@@ -60,9 +60,11 @@ def recommendation(
     if not panels:
         return None
     shares = _shares(index, model, train, [h.arm for h in ranked], base)
+    known = _known(index, model, train, [h.arm for h in ranked], base)
+    labels = next(((p.clusters, p.strata) for p in known.values()), (None, None))
     candidates = [
-        Candidate(h.arm, h.rank, h.kept, shares.get(h.arm), float(h.trainable or h.rank), _scores(h, panels),
-                  h.gain and h.gain.contrast)
+        Candidate(h.arm, h.rank, h.kept, shares.get(h.arm), float(h.trainable or h.rank), _scores(h.arm, panels),
+                  h.gain and h.gain.contrast, _scores(h.arm, known), labels)
         for h in ranked
     ]  # fmt: skip
     first = next(iter(panels.values()))
@@ -79,11 +81,30 @@ def _in_domain(index: Index, row: Headline) -> Panel | None:
     return next(iter(panels.values())) if len(panels) == 1 else pool(panels)
 
 
-def _scores(row: Headline, panels: dict[str, Panel]) -> Scores | None:
-    panel = panels.get(row.arm)
+def _known(index: Index, model: str, train: str, arms: list[str], base: tuple[BaseRow, ...]) -> dict[str, Panel]:
+    """Each arm's scores on what was to be kept, pooled, over the items that all have.
+
+    That is the retention tasks whose base is above chance; where there is none, the cross-entropy on texts.
+    """
+    status = {row.task: row.is_above_chance for row in base if row.model == model and row.estimate}
+    kept = [task for task, role in index.tasks(train) if role == "retention" and task in status]
+    tasks = [task for task in kept if status[task]] or [task for task in kept if status[task] is None]
+    found: dict[str, dict[str, Panel]] = {}
+    for task in tasks:
+        panels = {arm: index.panel(index.finals(model, train, arm), task) for arm in arms}
+        for arm, panel in shared_items({a: p for a, p in panels.items() if p is not None}).items():
+            found.setdefault(arm, {})[task] = panel
+    whole = {arm: panels for arm, panels in found.items() if len(panels) == len(tasks)}
+    pooled = {arm: next(iter(p.values())) if len(p) == 1 else pool(p) for arm, p in whole.items()}
+    return {arm: panel for arm, panel in pooled.items() if panel is not None}
+
+
+def _scores(arm: str, panels: dict[str, Panel]) -> Scores | None:
+    """An arm's table, more is better; None if it has none."""
+    panel = panels.get(arm)
     if panel is None:
         return None
-    return Scores(row.arm, panel.values if panel.higher_is_better else -panel.values, panel.seeds)
+    return Scores(arm, panel.values if panel.higher_is_better else -panel.values, panel.seeds)
 
 
 def _shares(

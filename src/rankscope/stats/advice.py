@@ -46,16 +46,17 @@ class RunnerUp:
     why: str
 
 
-def caveat(tier: Tier, able: Sequence[Candidate]) -> str:
+def caveat(tier: Tier, able: Sequence[Candidate], chosen: Candidate) -> str:
     """What must be said of retention with whatever arm is chosen from this tier; empty for the first."""
     words = {c.kept for c in able}
-    if tier == "all shown to be lost":
-        return "every rank is shown to forget" + ("" if words == {"lost"} else " more than allowed")
-    if tier == "not shown to be lost":
-        if words == {"no data"}:
-            return "what was kept wasn't measured"
-        return "no rank is shown to keep " + ("as much as asked for" if "shown" in words else "what the base knew")
-    return ""
+    if tier != "none shown to be kept":
+        return ""
+    if words == {"no data"}:
+        return "what was kept wasn't measured"
+    if words == {"lost"}:
+        return "every rank left is shown to forget"
+    said = "no rank is shown to keep " + ("as much as asked for" if "shown" in words else "what the base knew")
+    return said + (f", and {chosen.arm} is shown to forget" if chosen.kept == "lost" else "")
 
 
 def reason(
@@ -116,13 +117,15 @@ def beaten(candidate: Candidate, found: Best, unit: Unit) -> Excluded:
     return Excluded(candidate.arm, candidate.rank, why, rival.other, gap, least)
 
 
-def barred(candidate: Candidate, retain: float | None) -> Excluded:
+def barred(candidate: Candidate, tier: Tier, retain: float | None) -> Excluded:
     """Why retention keeps the arm out."""
     kept = candidate.retention
-    if candidate.kept == "lost":
-        why = "shown to have lost what the base knew"
-    elif falls_short(candidate, retain):
+    if falls_short(candidate, retain):
         why = f"keeps {kept.high:.1%} at most, {retain:.1%} is asked for"
+    elif tier == "none shown to be kept":
+        why = "shown to keep less than another rank, by more than the margin"
+    elif candidate.kept == "lost":
+        why = "shown to have lost what the base knew"
     elif candidate.kept == "no data" or (retain is not None and kept is None):
         why = "what it kept wasn't measured, and other arms are shown to have kept it"
     elif candidate.kept == "shown":

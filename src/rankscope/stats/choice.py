@@ -1,8 +1,11 @@
 """Who may be recommended, and who is. In: candidates and which of them can be the best. Out: a tier, an arm and a rule.
 
-Tiers by retention: if some arms are shown to have kept what the base knew, only those; else all that aren't shown to
-have lost it; else all. A share to ``retain`` asks more: the interval must lie above it for the first tier, and must not
-lie below it for the second. Whether an arm is shown to have kept is decided elsewhere, from simultaneous intervals.
+Tiers by retention: if some arms are shown to have kept what the base knew, only those; else all but those shown to keep
+less than the arm that keeps most, by more than the margin (Hsu's comparison with the best, on the retention tasks).
+That nothing is shown against an arm must not put it before one that is known better: what is "not shown to be lost" may
+only be measured badly. A share to ``retain`` asks more: the interval must lie above it for the first tier, and those
+whose interval lies below it leave the second unless all do. Whether an arm is shown to have kept is decided elsewhere,
+from simultaneous intervals.
 Then, among those that can be the best, the first by preference of those shown within the margin of the best; if none is
 shown to be, the one with the best score.
 
@@ -16,12 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from rankscope.records import Contrast, Estimate
-from rankscope.stats.mcb import Best, Scores
+from rankscope.stats.mcb import Best, Scores, best
 
 KeptWord = Literal["shown", "not shown", "lost", "no data"]
 Prefer = Literal["cost", "retention", "gain"]
-Tier = Literal["shown to be kept", "not shown to be lost", "all shown to be lost", "none"]
+Tier = Literal["shown to be kept", "none shown to be kept", "none"]
 Rule = Literal[
     "cheapest within margin", "most kept within margin", "best within margin", "best seen", "only one", "none"
 ]
@@ -37,7 +42,8 @@ class Candidate:
     """One arm: its in-domain ``scores`` (None: not scored), what it kept and cost, and its gain over the base.
 
     ``kept`` is decided from simultaneous intervals; ``retention`` is the chance-corrected share; ``cost`` is in any
-    unit, the same for all; ``gain`` is arm - base on the same items as the scores.
+    unit, the same for all; ``gain`` is arm - base on the same items as the scores. ``kept_scores`` are those on the
+    retention tasks, pooled, the same items for all arms, with (N,) clusters and strata as ``kept_labels``.
     """
 
     arm: str
@@ -47,6 +53,8 @@ class Candidate:
     cost: float
     scores: Scores | None
     gain: Contrast | None = None
+    kept_scores: Scores | None = None
+    kept_labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
 
     @property
     def has_gain(self) -> bool | None:
@@ -54,15 +62,27 @@ class Candidate:
         return None if self.gain is None else self.gain.low > 0
 
 
-def by_tier(candidates: Sequence[Candidate], retain: float | None = None) -> tuple[Tier, list[Candidate]]:
-    """The first tier that isn't empty, and who is in it."""
+def by_tier(
+    candidates: Sequence[Candidate], margin: float, retain: float | None = None, level: float = 0.95
+) -> tuple[Tier, list[Candidate]]:
+    """The first tier that isn't empty, and who is in it. Raises ValueError as ``mcb.best`` does."""
     first = [c for c in candidates if c.kept == "shown" and _keeps(c, retain)]
     if first:
         return "shown to be kept", first
-    second = [c for c in candidates if c.kept != "lost" and not falls_short(c, retain)]
-    if second:
-        return "not shown to be lost", second
-    return ("all shown to be lost" if candidates else "none"), list(candidates)
+    if not candidates:
+        return "none", []
+    enough = [c for c in candidates if not falls_short(c, retain)] or list(candidates)
+    return "none shown to be kept", [c for c in enough if c not in forgetful(enough, margin, level)]
+
+
+def forgetful(candidates: Sequence[Candidate], margin: float, level: float = 0.95) -> list[Candidate]:
+    """Those shown to keep less than the one that keeps most, by more than the margin; their scores on what was kept."""
+    able = [c for c in candidates if c.kept_scores is not None]
+    if len(able) < 2:
+        return []
+    labels = able[0].kept_labels
+    found = best([c.kept_scores for c in able], margin, *labels, level=level)
+    return [c for c in able if found.rival(c.arm).upper < -margin]
 
 
 def falls_short(candidate: Candidate, retain: float | None) -> bool:

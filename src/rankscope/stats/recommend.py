@@ -66,7 +66,7 @@ def recommend(
     """
     scored = [c for c in candidates if c.scores is not None]
     unscored = [Excluded(c.arm, c.rank, "has no in-domain scores") for c in candidates if c.scores is None]
-    tier, able = by_tier(scored, retain)
+    tier, able = by_tier(scored, margin, retain, level)
     if not able:
         return Recommendation(None, (), (), None, "none", "no arm has in-domain scores to compare", "none", False,
                               excluded=tuple(unscored))  # fmt: skip
@@ -78,10 +78,10 @@ def recommend(
     chosen, rule = choose(able, found, margin, prefer)
     ranks = [c.rank for c in able if c.arm in found.possible]
     names = {c.arm for c in able}
-    barred = [advice.barred(c, retain) for c in scored if c.arm not in names]
+    barred = [advice.barred(c, tier, retain) for c in scored if c.arm not in names]
     beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
     is_told_apart = bool(barred or beaten) or len(scored) == 1
-    said = advice.caveat(tier, able)
+    said = advice.caveat(tier, able, chosen)
     decisive = _decisive(able, found, chosen, rule, prefer)
     more = _more(decisive, found)
     without = compare(scored) if barred else None
