@@ -133,8 +133,11 @@ def _aspect_row(a: Aspect) -> tuple[Cell, ...]:
         if a.ours is None or a.theirs is None:
             return Cell(a.name), Cell(a.what), Cell(ours, f"full {theirs}"), Cell("not measured", "", "quiet"), Cell("")
         ratio = a.ours / a.theirs
-        word = Cell("less", "", "good") if ratio < 0.995 else Cell("more", "", "bad") if ratio > 1.005 else Cell("same")
-        word = Cell(word.text, f"{ratio:.3g} x", word.tone)
+        near = 0.1 if a.unit == "seconds" else 0.005  # a clock on a shared machine is that rough
+        word, tone = (
+            ("less", "good") if ratio < 1 - near else ("more", "bad") if ratio > 1 + near else ("the same", "even")
+        )
+        word = Cell(word, f"{ratio:.3g} x", tone)
         return Cell(a.name), Cell(a.what), Cell(ours, f"full {theirs}"), word, Cell("as measured")
     return (
         Cell(a.name),

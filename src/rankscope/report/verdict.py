@@ -112,7 +112,9 @@ def _range(block: Block) -> str:
     low, high = choice.ranks
     span = f"rank {low}" if low == high else f"ranks {low} to {high}"
     apart = "" if choice.is_told_apart or low == high else " (none of them can be told apart)"
-    return f" Recommended: {span}{apart}; of these {choice.arm}."
+    gain = next((h.gain for h in block.headlines if h.arm == choice.arm), None)
+    doubt = "" if _word(gain) == "better" else ", of which no gain is shown"
+    return f" Recommended: {span}{apart}; of these {choice.arm}{doubt}."
 
 
 def _recommended(block: Block) -> list[tuple[str, str]]:
