@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rankscope.cli.answer import STORE, Asked, answer
-from rankscope.cli.verbs import DataOpt, JsonOpt, SetOpt, StoreOpt, StudyArg, app
+from rankscope.cli.verbs import DataOpt, JsonOpt, SetOpt, StoreOpt, StudyArg, app, load
 
 
 class Preference(str, Enum):
