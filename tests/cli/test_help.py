@@ -16,7 +16,22 @@ import typer
 from rankscope.cli.main import app, main
 from rankscope.cli.verbs import parse_duration
 
-VERBS = ["demo", "init", "check", "plan", "run", "status", "compare", "report", "score", "list", "gc", "recommend", "doctor", "new"]
+VERBS = [
+    "demo",
+    "init",
+    "check",
+    "plan",
+    "run",
+    "status",
+    "compare",
+    "report",
+    "score",
+    "list",
+    "gc",
+    "recommend",
+    "doctor",
+    "new",
+]
 DOCS = Path(__file__).parents[2] / "docs"
 HEAVY = {"torch", "transformers", "numpy", "scipy", "pandas", "pydantic", "sqlalchemy", "yaml", "rich", "datasets"}
 

@@ -48,6 +48,7 @@ PLUGIN = Task(
     uniform=1 / 3,  # TODO: the score of a uniform guess
     licence="TODO",
     paper="TODO",
+    skill="recall",  # TODO: reasoning, recall or language, with the evidence
     example={"question": "Which port does the staging server use?", "options": ["8080", "9090", "443"], "right": 1},
 )
 '''
