@@ -8,10 +8,12 @@ Legend: S seeds, N items.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
+from rankscope.records import Estimate
 from rankscope.report.answer_rows import Divergence, Noise
 from rankscope.report.evidence import Index, Panel, aligned, common
 from rankscope.report.family import of_items
@@ -33,8 +35,13 @@ def divergences(index: Index) -> tuple[Divergence, ...]:
             estimates = dict(zip(together, found, strict=True))
             estimates |= {a: of_items(mean_estimate(p.values, p.clusters)) for a, p in known.items() if a in given}
             on = "rows like the training rows" if name == train else "text"
-            rows += [Divergence(model, train, arm, name, on, estimates.get(arm)) for arm in panels]
+            rows += [Divergence(model, train, arm, name, on, _not_below_zero(estimates.get(arm))) for arm in panels]
     return tuple(rows)
+
+
+def _not_below_zero(estimate: Estimate | None) -> Estimate | None:
+    """A divergence is never negative, whatever a symmetric interval says."""
+    return None if estimate is None else replace(estimate, low=max(estimate.low, 0.0))
 
 
 def _panel(index: Index, model: str, train: str, arm: str, name: str) -> Panel | None:

@@ -206,7 +206,11 @@ def _kept(effects: list[Effect], pooled: Effect | None, margin: float) -> tuple[
         what = f"worse on {', '.join(worse)}" if worse else "worse over the pooled tasks"
         return verdict.LOST, "; ".join([what, *said])
     word, most = _bounded([pooled], margin, "loss")
-    return (verdict.OPEN, "; ".join(said if word == verdict.SHOWN else [most, *said])) if risen else (word, most)
+    if risen:
+        return verdict.OPEN, "; ".join(said if word == verdict.SHOWN else [most, *said])
+    left = [e for e in texts if e.contrast.low < -margin and math.isfinite(e.contrast.low)]
+    more = [f"a CE rise of {amount(-e.contrast.low, e.metric).lstrip('+')} on {e.task} is not excluded" for e in left]
+    return word, "; ".join([most, *more])
 
 
 def _bounded(effects: list[Effect], margin: float, what: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ a family of its own. Tasks on which the base is not above chance are left out un
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 
 from rankscope.report.answer_rows import Question
@@ -33,7 +34,10 @@ def questions(index: Index, base: tuple[BaseRow, ...], margin: float) -> tuple[Q
             claims.training_lowers_others(asked.across(), margin, alarm=index.evidence.alarm),
             claims.lora_is_above_full([pair for _, pair in asked.against_full(POOLED)], margin),
         )
-        rows += [Question(model, train, a.claim, a.answer, a.test, a.why, claims.SOURCE) for a in answers]
+        rows += [
+            Question(model, train, a.claim, a.answer, a.test, re.sub(r"-(?=\d)", "−", a.why), claims.SOURCE)
+            for a in answers
+        ]
     return tuple(rows)
 
 
