@@ -112,6 +112,17 @@ SOURCES: tuple[tuple[str, str, str, Fields], ...] = (
     ("Searle, Casella and McCulloch 1992", "book", "searle1992", {
         "author": "Searle, Shayle R. and Casella, George and McCulloch, Charles E.", "title": "Variance Components",
         "publisher": "Wiley", "year": "1992"}),
+    ("2509.04259", "misc", "shenfeld2025razor", _arxiv(
+        "2509.04259", "Shenfeld, Idan and others", "RL's Razor: Why Online Reinforcement Learning Forgets Less")),
+    ("Cochran 1964", "article", "cochran1964", _journal(
+        "Cochran, William G.", "Approximate Significance Levels of the Behrens-Fisher Test", "Biometrics",
+        "20:1:191–195", 1964)),
+    ("Efron 1979", "article", "efron1979", _journal(
+        "Efron, Bradley", "Bootstrap Methods: Another Look at the Jackknife", "The Annals of Statistics",
+        "7:1:1–26", 1979)),
+    ("Hsu 1984", "article", "hsu1984", _journal(
+        "Hsu, Jason C.", "Constrained Simultaneous Confidence Intervals for Multiple Comparisons with the Best",
+        "The Annals of Statistics", "12:3:1136–1144", 1984)),
     ("Hothorn, Bretz and Westfall 2008", "article", "hothorn2008", _journal(
         "Hothorn, Torsten and Bretz, Frank and Westfall, Peter",
         "Simultaneous Inference in General Parametric Models", "Biometrical Journal", "50:3:346–363", 2008)),

@@ -39,7 +39,8 @@ METHODS = (
         "same items are seen by every seed. Two or three seeds of one arm say little about how seeds vary, so the arms "
         "of one train task share what they say on a task; an arm that varies more keeps its own. With one seed it "
         "speaks for this seed only.",
-        "Searle, Casella and McCulloch 1992; Satterthwaite 1946; clustered items: Miller, arXiv 2411.00640",
+        "Searle, Casella and McCulloch 1992; degrees of freedom: Cochran 1964, Satterthwaite 1946; clustered items: "
+        "Miller, arXiv 2411.00640",
     ),
     Method(
         "Few flips",
@@ -67,6 +68,38 @@ METHODS = (
         "single task is shown worse, nor cross-entropy on neutral text beyond m nats. 'Forgot': one of the tasks, or "
         "the pool, is shown worse. Else it is 'not shown to be retained', however small the loss looks. Where only "
         "cross-entropy was measured, it alone decides, with m in nats.",
+        "rankscope",
+    ),
+    Method(
+        "What would decide",
+        "How many items in all (seeds as they are), or seeds (items as they are), would bring a verdict with 80 % power "
+        "if the difference seen is the true one. With one seed nothing is known of seeds.",
+        "rankscope; variance parts as in the intervals",
+    ),
+    Method(
+        "Recommended range",
+        "The ranks that can't be excluded as the best in domain, by multiple comparisons with the best, among the arms "
+        "whose retention allows it: those shown retained; if none is, all but those shown to keep less than the arm "
+        "that keeps most, by more than the margin. Inside it the cheapest arm shown within the margin of the best (or "
+        "what the study prefers), else the best one seen.",
+        "Hsu 1984",
+    ),
+    Method(
+        "Matched gain",
+        "Forgetting of each arm where all have gained equally much: read off straight lines between its points at all "
+        "learning rates, first seed. Percentile bootstrap over items.",
+        "rankscope; Efron 1979",
+    ),
+    Method(
+        "KL to the base",
+        "KL(base || arm) over the whole vocabulary, mean over positions, in nats per token: on rows like the training "
+        "rows, kept out of them, where the answer stands, and on neutral text.",
+        "Shenfeld et al., arXiv 2509.04259",
+    ),
+    Method(
+        "Noise floor",
+        "The base scored twice with other batches. Sums in floating point differ; a difference that small means "
+        "nothing.",
         "rankscope",
     ),
     Method(
