@@ -131,7 +131,7 @@ def test_unfinished_study_renders_with_its_gaps(unfinished):
 def test_study_without_runs_renders_without_a_drawing_library(evidence):
     page = render(build(replace(evidence, runs=(), evals={})), "html")
     assert "No run has started" in page
-    assert len(page) < 60_000
+    assert len(page) < 80_000  # the library alone is 900 kB
 
 
 def test_unknown_format_names_the_known_ones(view):

@@ -72,7 +72,7 @@ METHODS = (
     ),
     Method(
         "What would decide",
-        "How many items in all (seeds as they are), or seeds (items as they are), would bring a verdict with 80 % power "
+        "How many items in all (seeds as they are), or seeds (items as they are), would give a verdict with 80 % power "
         "if the difference seen is the true one. With one seed nothing is known of seeds.",
         "rankscope; variance parts as in the intervals",
     ),
