@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
 
 from rankscope.cli.main import main
 from rankscope.errors import InputError
+from rankscope.report.cite import to_bibtex
 from rankscope.study.study import Study
 
 
@@ -19,6 +21,12 @@ def test_a_finished_study_recommends_a_range_and_one_arm_in_it(small, store):
     assert choice.ranks == (min(ranks[a] for a in choice.possible), max(ranks[a] for a in choice.possible))
     assert choice.reason and choice.compared.margin == 0.03  # 16 items reach no less
     assert {*choice.possible, *(e.arm for e in choice.excluded)} == set(ranks)
+
+
+def test_a_report_s_citation_has_the_day_of_its_newest_run(small, store):
+    view = Study.load(small).result(store).view()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", view.date)
+    assert f"year = {{{view.date[:4]}}}" in to_bibtex(view)
 
 
 def test_other_terms_are_asked_of_the_same_scores(small, store):

@@ -115,6 +115,12 @@ class Store:
     def run(self, key: str) -> RunResult | None:
         return self.runs([key]).get(key)
 
+    def last_day(self, keys: Iterable[str]) -> str:
+        """The day (UTC, YYYY-MM-DD) on which the newest of these runs was stored; empty if none is there."""
+        with self._reading() as db:
+            found = [db.execute(text("SELECT created FROM runs WHERE key = :key"), {"key": k}).scalar() for k in keys]
+        return max((day[:10] for day in found if day), default="")
+
     def put_eval(self, result: EvalResult, task: TaskRef, task_key: str) -> None:
         """Store all scores of one run on one task, or the reason why there are none."""
         where = {"run_key": result.run_key, "task_key": task_key}

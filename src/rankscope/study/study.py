@@ -147,6 +147,7 @@ class Study:
                     scores = measures.trial_scores(self, raw)
                     for spec in measures.losing(finals, [t for r in rates for t in r.trials]):
                         found.add(spec, "trial", scores)
+            day = opened.last_day(key for _, key, *_ in found.runs)
         notes += found.notes()
         evidence = Evidence(
             self.config.name,
@@ -170,6 +171,7 @@ class Study:
             prefer=self.config.recommend.prefer,
             alarm=self.config.evaluate.alarm,
             skills=self.skills(),
+            date=day,
         )
         evidence = with_margin(evidence)
         return StudyResult(build(evidence), evidence, Path(store))
