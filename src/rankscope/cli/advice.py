@@ -60,15 +60,7 @@ def to_plain(choice: Any) -> dict[str, Any]:
 
 def advice_text(model: str, train: str, choice: Any) -> str:
     """The range, the arm, and the sentences behind them, one to a line."""
-    ranks = choice.ranks
-    span = (
-        "no range"
-        if ranks is None
-        else f"rank {ranks[0]}"
-        if ranks[0] == ranks[1]
-        else f"ranks {ranks[0]} to {ranks[1]}"
-    )
-    lines = [f"{model}, trained on {train}: {span}; {choice.arm or 'no arm'}", choice.reason]
+    lines = [f"{model}, trained on {train}: {choice.span}; {choice.arm or 'no arm'}", choice.reason]
     lines += [f"open: {choice.open_question}"] if choice.open_question else []
     if choice.needed is not None:
         numbers = [f"{n:,} {what}" for n, what in ((choice.needed.items, "items"), (choice.needed.seeds, "seeds")) if n]

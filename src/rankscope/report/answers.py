@@ -58,14 +58,7 @@ def _range_table(view: View, row: Advice, number: int, place: str) -> Table:
         "Recommended?",
     )
     scope = "" if found is None or found.num_seeds > 1 else f"; {found.scope}"
-    ranks = row.choice.ranks
-    span = (
-        "no range"
-        if ranks is None
-        else f"rank {ranks[0]}"
-        if ranks[0] == ranks[1]
-        else f"ranks {ranks[0]} to {ranks[1]}"
-    )
+    span = row.choice.span
     caption = f"{span[:1].upper()}{span[1:]}, {place}{scope}"
     return Table(f"range-{number}", caption, heads, tuple(cells), (1, 5))
 

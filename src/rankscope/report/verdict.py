@@ -109,12 +109,11 @@ def _range(block: Block) -> str:
     choice = block.choice
     if choice is None or choice.ranks is None:
         return ""
-    low, high = choice.ranks
-    span = f"rank {low}" if low == high else f"ranks {low} to {high}"
-    apart = "" if choice.is_told_apart or low == high else " (none of them can be told apart)"
-    gain = next((h.gain for h in block.headlines if h.arm == choice.arm), None)
-    doubt = "" if _word(gain) == "better" else ", of which no gain is shown"
-    return f" Recommended: {span}{apart}; of these {choice.arm}{doubt}."
+    apart = "" if choice.is_told_apart or len(choice.possible) == 1 else " (none of them can be told apart)"
+    chosen = next((h for h in block.headlines if h.arm == choice.arm), None)
+    doubt = "" if chosen and _word(chosen.gain) == "better" else ", of which no gain is shown"
+    doubt += ", which is shown to forget" if chosen and chosen.kept == LOST else ""
+    return f" Recommended: {choice.span}{apart}; of these {choice.arm}{doubt}."
 
 
 def _recommended(block: Block) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def reason(
     chosen: Candidate, rule: Rule, ranks: tuple[int, int], found: Best, said: str, is_told_apart: bool, unit: Unit
 ) -> str:
     """One sentence: what the arm is, and what must be said with it."""
-    span, margin = _span(ranks), amount(found.margin, unit)
+    within, margin = span(ranks), amount(found.margin, unit)
     if rule == "only one":
         parts = [f"{chosen.arm} is the only arm that is left to choose"]
     elif rule == "best seen":
@@ -71,9 +71,11 @@ def reason(
     else:
         parts = [f"{chosen.arm} {_WORDS[rule]} among the arms shown to be within {margin} of the best"]
     if not is_told_apart:
-        parts.insert(0, f"Nothing can be told apart: each of the {len(found.arms)} arms ({span}) can still be the best")
+        parts.insert(
+            0, f"Nothing can be told apart: each of the {len(found.arms)} arms ({within}) can still be the best"
+        )
     elif len(found.possible) > 1:
-        parts.append(f"{span} can be the best")
+        parts.append(f"{within} can be the best")
     if said:
         parts.append(said)
     if chosen.has_gain is False:
@@ -185,9 +187,10 @@ def without_retention(
     ranks = [c.rank for c in scored if c.arm in found.possible]
     if other is chosen:
         return []
-    return [f"Were retention not asked for, {other.arm} would be recommended ({_span((min(ranks), max(ranks)))} can be "
+    return [f"Were retention not asked for, {other.arm} would be recommended ({span((min(ranks), max(ranks)))} can be "
             "the best)"]  # fmt: skip
 
 
-def _span(ranks: tuple[int, int]) -> str:
+def span(ranks: tuple[int, int]) -> str:
+    """A range of ranks in words."""
     return f"rank {ranks[0]}" if ranks[0] == ranks[1] else f"ranks {ranks[0]} to {ranks[1]}"

@@ -48,6 +48,11 @@ class Recommendation:
     needed: Needed | None = None
     compared: Best | None = None
 
+    @property
+    def span(self) -> str:
+        """The range in words: 'rank 4', 'ranks 2 to 16' or 'no range'."""
+        return "no range" if self.ranks is None else advice.span(self.ranks)
+
 
 def recommend(
     candidates: Sequence[Candidate],
