@@ -83,6 +83,13 @@ def test_every_aspect_is_compared_with_full_or_said_to_be_missing(told):
     assert all(a.effect or a.unit or a.what == "" for a in row.aspects)
 
 
+def test_an_arm_beaten_in_gain_forgetting_and_cost_is_off_the_frontier(told):
+    rows = {f.arm: f for f in told.frontier if f.train == "qa-a"}
+    assert rows["lora-r4"].is_on and rows["lora-r1"].is_on  # the cheapest stays
+    assert not rows["full"].is_on and "lora-r16" in rows["full"].dominated_by  # as much learned, more forgotten, dearer
+    assert "no verdict" in answers.frontier(told).intro
+
+
 def test_a_study_without_full_sft_has_no_points_against_it(whole):
     arms = tuple(a for a in ARMS if a.kind != "full")
     runs = tuple(r for r in whole.runs if r[0].arm.kind != "full")

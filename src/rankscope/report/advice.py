@@ -8,8 +8,8 @@ study's family of verdicts; a share to retain is judged at a level that holds fo
 
 from __future__ import annotations
 
-from rankscope.records import Estimate
-from rankscope.report.answer_rows import Advice, Aspect
+from rankscope.records import GIVEN, Estimate
+from rankscope.report.answer_rows import Advice, Aspect, FrontierRow
 from rankscope.report.effects import kept_tasks
 from rankscope.report.evidence import Evidence, Index, Panel, shared_items
 from rankscope.report.family import ACROSS, POOLED, SKILLS
@@ -17,6 +17,7 @@ from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, Headline
 from rankscope.report.tables import blocks
 from rankscope.stats.choice import Candidate
+from rankscope.stats.frontier import Spot, frontier
 from rankscope.stats.mcb import Scores
 from rankscope.stats.recommend import Recommendation, recommend
 from rankscope.stats.retention import retentions
@@ -148,6 +149,23 @@ def _on(index: Index, against: list[Effect], train: str, key: str) -> list[Effec
         return pooled
     roles = {POOLED: "retention", ACROSS: "cross_domain"}
     return [e for e in scored if (e.role == roles[key] if key in roles else skills.get(e.task) == key)][:1]
+
+
+def frontiers(index: Index, headlines: tuple[Headline, ...]) -> tuple[FrontierRow, ...]:
+    """Which trained arms nobody beats at gain, forgetting and trained parameters at once, by point estimates."""
+    rows = []
+    for model, train in blocks(index):
+        mine = [h for h in headlines if (h.model, h.train) == (model, train) and h.gain and h.kind not in GIVEN]
+        for place in frontier([_spot(h) for h in mine]):
+            s = place.spot
+            rows.append(FrontierRow(model, train, s.arm, s.gain, s.forgetting, s.cost, place.is_on, place.dominated_by))
+    return tuple(rows)
+
+
+def _spot(row: Headline) -> Spot:
+    lost = row.forgotten or row.ce_rise
+    cost = None if row.trainable is None else float(row.trainable)
+    return Spot(row.arm, row.gain.contrast.estimate.value, lost and lost.value, cost)
 
 
 def under_terms(

@@ -40,6 +40,20 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class FrontierRow:
+    """Whether another arm gains as much, forgets no more and costs no more (None: a number is missing); estimates."""
+
+    model: str
+    train: str
+    arm: str
+    gain: float | None
+    forgotten: float | None
+    cost: float | None
+    is_on: bool | None
+    dominated_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Question:
     """A published claim asked of this study: ``answer`` is holds, does not hold, undecided or not asked."""
 

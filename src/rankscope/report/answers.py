@@ -9,6 +9,7 @@ from rankscope.report.findings import KEPT_TONES
 from rankscope.report.rows import Headline
 from rankscope.report.verdict import KEPT_WORDS
 from rankscope.report.view import View
+from rankscope.stats.frontier import LABEL
 
 _ANSWER_TONES = {"holds": "good", "does not hold": "bad", "undecided": "open", "not asked": "quiet"}
 
@@ -139,6 +140,30 @@ def _aspect_row(a: Aspect) -> tuple[Cell, ...]:
         Cell("not asked", "", "quiet"),
         Cell(""),
     )
+
+
+def frontier(view: View) -> Section | None:
+    """The arms that no other beats at everything."""
+    if not view.frontier:
+        return None
+    heads = columns("Arm", "On the frontier?", "Beaten in all by")
+    tables = []
+    for i, (model, train) in enumerate(view.blocks):
+        mine = [f for f in view.frontier if (f.model, f.train) == (model, train)]
+        rows = tuple((Cell(f.arm), _place(f.is_on), Cell(w.listing(f.dominated_by) if f.dominated_by else w.NOTHING))
+                     for f in mine)  # fmt: skip
+        tables += [Table(f"frontier-{i}", f"Frontier, {where(view, model, train)}", heads, rows)] if rows else []
+    intro = (
+        "An arm is off the frontier if another gains at least as much, forgets no more and trains no more parameters, "
+        f"and is ahead in one of them. {LABEL[:1].upper()}{LABEL[1:]}."
+    )
+    return Section("frontier", "Frontier of gain, forgetting and cost", intro, tuple(tables), "Frontier")
+
+
+def _place(is_on: bool | None) -> Cell:
+    if is_on is None:
+        return Cell("not measured", "", "quiet")
+    return Cell("yes", "", "good") if is_on else Cell("no", "", "quiet")
 
 
 def claims(view: View) -> Section | None:

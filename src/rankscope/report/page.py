@@ -13,6 +13,7 @@ _RESULTS = (
     answers.recommendation,
     answers.against_full,
     findings.headline,
+    answers.frontier,
     findings.ranks,
     answers.claims,
     findings.comparisons,

@@ -15,8 +15,8 @@ from rankscope.provenance import plain
 from rankscope.records import Arm
 from rankscope.report import distance, scaling, tables
 from rankscope.report import effects as fx
-from rankscope.report.advice import advices
-from rankscope.report.answer_rows import Advice, Divergence, MatchedPoint, MatchedRow, Noise, Question
+from rankscope.report.advice import advices, frontiers
+from rankscope.report.answer_rows import Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
 from rankscope.report.matching import matchings
@@ -70,6 +70,7 @@ class View:
     effects: tuple[Effect, ...]
     transfer: tuple[Transfer, ...]
     advice: tuple[Advice, ...]
+    frontier: tuple[FrontierRow, ...]
     questions: tuple[Question, ...]
     matched: tuple[MatchedRow, ...]
     matched_points: tuple[MatchedPoint, ...]
@@ -150,6 +151,7 @@ def build(evidence: Evidence) -> View:
         effects=effects,
         transfer=fx.transfers(index, effects),
         advice=advice,
+        frontier=frontiers(index, headlines),
         questions=questions(index, base, evidence.margin),
         matched=matched,
         matched_points=points,
