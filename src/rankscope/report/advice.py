@@ -57,11 +57,11 @@ def recommendation(
     if not ranked:
         return None
     model, train = ranked[0].model, ranked[0].train
-    panels = shared_items({h.arm: p for h in ranked if (p := _in_domain(index, h)) is not None})
+    arms = [h.arm for h in ranked]
+    panels = _in_domain(index, model, train, arms)
     if not panels:
         return None
-    shares = _shares(index, model, train, [h.arm for h in ranked], base)
-    known = _known(index, model, train, [h.arm for h in ranked], base)
+    shares, known = _shares(index, model, train, arms, base), _known(index, model, train, arms, base)
     labels = next(((p.clusters, p.strata) for p in known.values()), (None, None))
     candidates = [
         Candidate(h.arm, h.rank, h.kept, shares.get(h.arm), float(h.trainable or h.rank), _scores(h.arm, panels),
@@ -73,30 +73,31 @@ def recommendation(
                      unit="points" if first.higher_is_better else "nats")  # fmt: skip
 
 
-def _in_domain(index: Index, row: Headline) -> Panel | None:
-    finals = index.finals(row.model, row.train, row.arm)
-    tasks = [task for task, role in index.tasks(row.train) if role == "in_domain"]
-    panels = {task: panel for task in tasks if (panel := index.panel(finals, task)) is not None}
-    if len(panels) != len(tasks) or len({p.metric == "cross_entropy" for p in panels.values()}) != 1:
-        return None
-    return next(iter(panels.values())) if len(panels) == 1 else pool(panels)
+def _in_domain(index: Index, model: str, train: str, arms: list[str]) -> dict[str, Panel]:
+    """Each arm's scores on what was taught; none where points and nats would have to be pooled."""
+    tasks = [task for task, role in index.tasks(train) if role == "in_domain"]
+    found = _pooled(index, model, train, arms, tasks)
+    units = {e.metric == "cross_entropy" for (_, task), e in index.evidence.evals.items() if task in tasks}
+    return found if len(units) == 1 else {}
 
 
 def _known(index: Index, model: str, train: str, arms: list[str], base: tuple[BaseRow, ...]) -> dict[str, Panel]:
-    """Each arm's scores on what was to be kept, pooled, over the items that all have.
-
-    That is the retention tasks whose base is above chance; where there is none, the cross-entropy on texts.
-    """
+    """Each arm's scores on the retention tasks whose base is above chance; without any, cross-entropy on texts."""
     status = {row.task: row.is_above_chance for row in base if row.model == model and row.estimate}
     kept = [task for task, role in index.tasks(train) if role == "retention" and task in status]
     tasks = [task for task in kept if status[task]] or [task for task in kept if status[task] is None]
-    found: dict[str, dict[str, Panel]] = {}
-    for task in tasks:
-        panels = {arm: index.panel(index.finals(model, train, arm), task) for arm in arms}
-        for arm, panel in shared_items({a: p for a, p in panels.items() if p is not None}).items():
-            found.setdefault(arm, {})[task] = panel
-    whole = {arm: panels for arm, panels in found.items() if len(panels) == len(tasks)}
-    pooled = {arm: next(iter(p.values())) if len(p) == 1 else pool(p) for arm, p in whole.items()}
+    return _pooled(index, model, train, arms, tasks)
+
+
+def _pooled(index: Index, model: str, train: str, arms: list[str], tasks: list[str]) -> dict[str, Panel]:
+    """The scores of every arm that has all the tasks, over the items that all these arms have; several are pooled."""
+    finals = {arm: index.finals(model, train, arm) for arm in arms}
+    whole = [arm for arm in arms if all(index.panel(finals[arm], task) for task in tasks)]
+    by_task = {task: shared_items({arm: index.panel(finals[arm], task) for arm in whole}) for task in tasks}
+    if not tasks or not all(by_task.values()):
+        return {}
+    found = {arm: {task: panels[arm] for task, panels in by_task.items()} for arm in whole}
+    pooled = {arm: next(iter(p.values())) if len(p) == 1 else pool(p) for arm, p in found.items()}
     return {arm: panel for arm, panel in pooled.items() if panel is not None}
 
 
@@ -129,13 +130,13 @@ def _aspects(
     rows = [Aspect("Efficiency", name, ours.arm, full.arm, None, getattr(ours, field), getattr(full, field), unit)
             for name, field, unit in COSTS]  # fmt: skip
     for name, key in ASPECTS:
-        hit = _on(index, against, ours.train, key)
+        hit = _on(index, against, key)
         rows += [Aspect(name, e.task, ours.arm, full.arm, e, None, None, "") for e in hit]
         rows += [] if hit else [Aspect(name, "", ours.arm, full.arm, None, None, None, "")]
     return tuple(rows)
 
 
-def _on(index: Index, against: list[Effect], train: str, key: str) -> list[Effect]:
+def _on(index: Index, against: list[Effect], key: str) -> list[Effect]:
     """The comparisons that an aspect is about: the pool, or the one task that stands for it."""
     skills = index.evidence.skills
     texts = [e for e in against if e.metric == "cross_entropy" and e.role != "in_domain"]

@@ -6,6 +6,7 @@ That nothing is shown against an arm must not put it before one that is known be
 only be measured badly. A share to ``retain`` asks more: the interval must lie above it for the first tier, and those
 whose interval lies below it leave the second unless all do. Whether an arm is shown to have kept is decided elsewhere,
 from simultaneous intervals.
+
 Then, among those that can be the best, the first by preference of those shown within the margin of the best; if none is
 shown to be, the one with the best score.
 
@@ -72,7 +73,8 @@ def by_tier(
     if not candidates:
         return "none", []
     enough = [c for c in candidates if not falls_short(c, retain)] or list(candidates)
-    return "none shown to be kept", [c for c in enough if c not in forgetful(enough, margin, level)]
+    behind = {c.arm for c in forgetful(enough, margin, level)}
+    return "none shown to be kept", [c for c in enough if c.arm not in behind]
 
 
 def forgetful(candidates: Sequence[Candidate], margin: float, level: float = 0.95) -> list[Candidate]:
