@@ -7,6 +7,7 @@
     |   |-- ConfigError       a study file: unknown key, wrong type, impossible value
     |   |-- DataError         a dataset: missing, empty, unreadable, a row that makes no sense
     |   |-- ModelError        a model or adapter: missing, unsupported, unmatched targets
+    |   |   `-- HubUnreachable    it is not here, and the hub can't be asked
     |   `-- PluginError       no plug-in of that name, or one that breaks its contract
     |-- StoreError            the store: in use, full disk, newer schema; exit code 2
     `-- RunFailed             one run failed (diverged, out of memory): becomes a row; exit code 1
@@ -54,6 +55,10 @@ class DataError(InputError):
 
 class ModelError(InputError):
     """A model or adapter that is missing, unsupported or doesn't fit."""
+
+
+class HubUnreachable(ModelError):
+    """A hub model that is not in the local cache, while the hub can't be asked (no network, or offline on purpose)."""
 
 
 class PluginError(InputError):

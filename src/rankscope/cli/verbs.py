@@ -125,7 +125,7 @@ def check(
     """
     asked = Asked(study, overrides=tuple(overrides or ()), data_dir=data_dir)
     found = load(asked)
-    found.check()
+    notes = found.check()
     config = found.config
     facts = {
         "study": config.name,
@@ -138,8 +138,9 @@ def check(
     unused = () if config.train else ("train", "seeds")
     lines = [f"{key}: {value if isinstance(value, str) else ', '.join(value)}"
              for key, value in facts.items() if key not in unused]  # fmt: skip
-    text = "\n".join([*lines, f"ok. Next: {asked.next('plan')}"])
-    answer(ctx, as_json, {"ok": True, **facts, "seeds": list(config.seeds), "config": config.as_dict()}, text)
+    text = "\n".join([*lines, *(f"note: {note}" for note in notes), f"ok. Next: {asked.next('plan')}"])
+    told = {"ok": True, **facts, "seeds": list(config.seeds), "notes": notes, "config": config.as_dict()}
+    answer(ctx, as_json, told, text)
 
 
 @app.command(epilog="\b\nExample: rankscope plan study.yaml")

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rankscope.errors import ModelError
+from rankscope.errors import HubUnreachable, ModelError
 from rankscope.provenance import content_key, file_key, folder_key
 from rankscope.records import Arm, ModelRef
 
@@ -60,7 +60,7 @@ def resolve(ref: ModelRef) -> ModelRef:
     """The same reference with ``key`` filled: a hash of the files, or of the hub id and its commit.
 
     A hub id is resolved to a commit by the local cache first and by the hub if it is not there, so that a study that
-    ran once needs no network. Raises ModelError when it's nowhere to be found.
+    ran once needs no network. Raises ModelError when it's nowhere to be found, HubUnreachable if the hub is silent.
     """
     at = place(ref)
     if at.gguf:
@@ -192,5 +192,7 @@ def _commit(at: Place) -> str:
         return HfApi().model_info(at.source, revision=at.revision).sha
     # The hub's own errors and, by their common base, those of the HTTP client it uses (no connection, time out).
     except (*HfHubHTTPError.__bases__, OSError) as error:
-        raise ModelError("no such model in the local cache, and the hub did not give it", got=at.source,
-                         hint="Give a local folder or a .gguf file to work offline") from error  # fmt: skip
+        has_answered = isinstance(error, HfHubHTTPError) and getattr(error, "response", None) is not None
+        kind = ModelError if has_answered else HubUnreachable
+        raise kind("no such model in the local cache, and the hub did not give it", got=at.source,
+                   hint="Give a local folder or a .gguf file to work offline") from error  # fmt: skip

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rankscope.config.load import place
-from rankscope.errors import DataError, InputError, ModelError
+from rankscope.errors import DataError, HubUnreachable, InputError, ModelError
 from rankscope.models import locate
 from rankscope.records import GIVEN, Arm, ModelRef, TaskRef
 from rankscope.tasks import task as tasks
@@ -31,15 +31,23 @@ def at(study: Any, *loc: str | int) -> Iterator[None]:
         raise type(error)(error.what, got=error.got, where=where, hint=error.hint) from error
 
 
-def resolve(study: Any, may_ask: bool = True) -> tuple[list[ModelRef], list[tuple[TaskRef, TaskRef]]]:
+def resolve(
+    study: Any, may_ask: bool = True, unseen: list[ModelRef] | None = None
+) -> tuple[list[ModelRef], list[tuple[TaskRef, TaskRef]]]:
     """Models with their keys, and train tasks as declared and with their keys. Raises for any that is missing.
 
-    Without ``may_ask`` a form that only rows on the hub decide stays 'default'.
+    Without ``may_ask`` a form that only rows on the hub decide stays 'default'. ``unseen`` takes hub models that are
+    not here while the hub can't be asked; without it they are an error.
     """
     config, models, pairs = study.config, [], []
     for index, model in enumerate(config.models()):
         with at(study, "models", index):
-            models.append(locate.resolve(model))
+            try:
+                models.append(locate.resolve(model))
+            except HubUnreachable:
+                if unseen is None:
+                    raise
+                unseen.append(model)
     for index, ref in enumerate(config.train_refs()):
         with at(study, "train", index):
             pairs.append((ref, tasks.resolve(ref, study.data_dir, "train", may_ask)))
@@ -60,16 +68,17 @@ def given(study: Any) -> list[Arm]:
     return found
 
 
-def check(study: Any, is_offline: bool = False) -> None:
+def check(study: Any, is_offline: bool = False) -> list[str]:
     """All rows make sense, no train task is too small, every target names a module of every model, and every model's
     chat template takes the first conversations.
 
     ``is_offline`` reads only what lies here: no rows from the hub, a model's config only where an arm names targets.
-    Raises InputError.
+    Returns what could not be checked, in sentences. Raises InputError.
     """
-    models, pairs = resolve(study, may_ask=False) if is_offline else study.resolve()
+    unseen: list[ModelRef] = []
+    models, pairs = resolve(study, may_ask=False, unseen=unseen) if is_offline else study.resolve()
     chats: list[Any] = []
-    for index, model in enumerate(models):
+    for index, model in enumerate(study.config.models()):
         if model.dtype == "float16":
             with at(study, "models", index, "dtype"):
                 raise ModelError("float16 is for scoring: its gradients underflow in training", got="float16",
@@ -98,11 +107,15 @@ def check(study: Any, is_offline: bool = False) -> None:
             chats += [sample.turns for sample in found.samples[:_FIRST] if sample.turns]
     named = [(index, arm.targets) for index, entry in enumerate(study.config.arm_entries) for arm in entry.arms()
              if arm.kind == "lora" and arm.targets != ("all-linear",)]  # fmt: skip
-    for index, model in enumerate(models):
+    places = {model.name: index for index, model in enumerate(study.config.models())}
+    for model in models:
+        index = places[model.name]
         if chats and (not is_offline or locate.place(model).is_local):
             _check_chats(study, index, model, chats)
         if named or study.given() or not is_offline:
             _check_modules(study, index, model, named)
+    return [f"{model.id} is not in the local cache and the hub can't be reached: the model itself is not checked"
+            for model in unseen]  # fmt: skip
 
 
 def _check_room(models: list[ModelRef], ref: TaskRef, new: int) -> None:

@@ -59,9 +59,12 @@ class Study:
             self._given = preflight.given(self)
         return self._given
 
-    def check(self) -> None:
-        """Raises InputError for what is wrong with models, targets and the rows that lie here. Reads no weights."""
-        preflight.check(self, is_offline=True)
+    def check(self) -> list[str]:
+        """What could not be checked. Raises InputError for what is wrong: models, targets, the rows that lie here.
+
+        Reads no weights.
+        """
+        return preflight.check(self, is_offline=True)
 
     def test_task(self, ref: TaskRef) -> TaskRef:
         """A task with its form and the key of its test rows."""
