@@ -181,6 +181,37 @@ class EvalResult:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """Numbers of a diagnostic about one place in the network. None: not defined there (a zero update has no rank).
+
+    ``values`` run along the quantity's own axis: singular values from the largest, heads, positions, items; one
+    number has length 1. ``layer`` None: the whole model, or what lies outside its layers. ``module``: full name of a
+    module. ``part``: what it was measured on (a set of prompts, a task). ``variant``: which part of the update was in
+    effect; empty: all of it.
+    """
+
+    name: str
+    values: tuple[float | None, ...]
+    layer: int | None = None
+    module: str = ""
+    part: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What one diagnostic said of one run, or why it said nothing. ``key`` hashes all that can change it."""
+
+    run_key: str
+    key: str
+    name: str
+    status: Status
+    message: str = ""
+    readings: tuple[Reading, ...] = ()
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+@dataclass(frozen=True)
 class RowCounts:
     """What the rows of a train task hold; each count is of rows (``data.overlap`` defines them)."""
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from rankscope.errors import ModelError
 from rankscope.models.adapter import read_tensors
 from rankscope.models.base import Base, load
-from rankscope.models.lora import AdapterBank, Piece, linear_modules, sizes
+from rankscope.models.delta import FactoredDelta
+from rankscope.models.lora import AdapterBank, linear_modules, sizes
 from rankscope.records import Arm, ModelRef
 
 # Settings that either are applied here or change nothing once the training is over.
@@ -45,7 +46,7 @@ class Given:
     """An adapter as read: an update for each module, and whole tensors by their name in the base model."""
 
     arm: Arm
-    pieces: dict[str, Piece]
+    pieces: dict[str, FactoredDelta]
     whole: dict[str, Tensor]
     made_for: str
     folder: Path
@@ -153,7 +154,7 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(parent), leaf
 
 
-def _piece(module: str, tensors: dict[str, Tensor], config: dict, where: str) -> Piece:
+def _piece(module: str, tensors: dict[str, Tensor], config: dict, where: str) -> FactoredDelta:
     a, b = tensors[f"{module}.lora_A.weight"], tensors.get(f"{module}.lora_B.weight")
     rank = _by_pattern(config.get("rank_pattern"), module, config["r"])
     alpha = _by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
@@ -161,7 +162,7 @@ def _piece(module: str, tensors: dict[str, Tensor], config: dict, where: str) ->
         shapes = {"lora_A": tuple(a.shape), "lora_B": None if b is None else tuple(b.shape)}
         raise ModelError(f"the tensors of {module} are not of rank {rank}, as the config says", got=shapes, where=where,
                          hint="Give the folder as PEFT saved it")  # fmt: skip
-    return Piece(a.float(), b.float(), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+    return FactoredDelta(a.float(), b.float(), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
 def _by_pattern(patterns: dict | None, module: str, default: int | float) -> int | float:

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankscope.errors import ModelError
 from rankscope.models.base import Base
+from rankscope.models.delta import FactoredDelta
 from rankscope.plugins import did_you_mean
 from rankscope.records import Arm
 
@@ -39,15 +40,6 @@ class Routing:
     groups: Groups = ()
     whole: str | None = None
     draw: Draw | None = None
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one adapter adds to one module: ``a`` (R, D), ``b`` (O, R), and the factor of their product."""
-
-    a: Float[Tensor, "R D"]
-    b: Float[Tensor, "O R"]
-    scale: float
 
 
 class LoraLinear(nn.Module):
@@ -115,10 +107,10 @@ class AdapterBank:
             generator = torch.Generator().manual_seed(_stream("lora-init", seed, module))
             a = torch.empty(arm.rank, num_in)
             nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
-            pieces[module] = Piece(a, torch.zeros(num_out, arm.rank), scale(arm))
+            pieces[module] = FactoredDelta(a, torch.zeros(num_out, arm.rank), scale(arm))
         self.put(name, arm, pieces)
 
-    def put(self, name: str, arm: Arm, pieces: dict[str, Piece]) -> None:
+    def put(self, name: str, arm: Arm, pieces: dict[str, FactoredDelta]) -> None:
         """An adapter as it is given: any rank and scale for each module. The modules must be linear layers."""
         for module, piece in pieces.items():
             layer = self._layer(module)

@@ -1,0 +1,1 @@
+"""What changed inside the network: the contract of diagnostics (``diagnostic``), what they are given (``subject``)."""

@@ -1,0 +1,1 @@
+"""Diagnostics: one file each, file name = registered name."""
