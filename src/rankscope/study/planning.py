@@ -60,6 +60,9 @@ def make_plan(study: Any, store: Any | None) -> Plan:
         told = [f"scored on {name}: {blank:,} blank rows left out" for name, blank in work.blank.items() if blank]
         notes += [note for note in told if note not in notes]
         parts.append(work.forecast())
+    if study.config.diagnose:
+        names_of = ", ".join(entry.label for entry in study.config.diagnose)
+        notes.append(f"diagnose: {names_of}; their time and memory are not in the prediction")
     few = _FEW_SEEDS.get(len(study.config.seeds), ()) if pairs else ()
     return Plan(tuple(names), _total(parts), (*notes, *few, *known(study, store).notes()))
 
