@@ -79,7 +79,9 @@ def test_twenty_steps_equal_peft(base, bank, people, scaling):
     named = dict(twin.named_parameters())
     for name, tensor in ours.items():
         theirs = named["base_model.model." + name.replace(".weight", ".default.weight")]
-        torch.testing.assert_close(tensor, theirs, atol=1e-5, rtol=1e-5)
+        # Adam divides a gradient near zero by its own size: there the rounding of another CPU counts in full, once.
+        torch.testing.assert_close(tensor, theirs, atol=1e-4, rtol=1e-5)
+        assert ((tensor - theirs).abs() < 1e-5).float().mean() > 0.99
     assert [p.loss for p in trainee.curve] == pytest.approx(losses, abs=1e-5)
     assert losses[-1] < losses[0]
 
