@@ -177,7 +177,7 @@ class Study:
             date=day,
         )
         evidence = with_margin(evidence)
-        return StudyResult(build(evidence), evidence, Path(store))
+        return StudyResult(build(evidence), evidence, Path(store), has_more_to_measure=found.has_more)
 
     def skills(self) -> dict[str, str]:
         """What each task of the study mainly asks for, by name: as the study says, else as the task says ('': neither).
@@ -206,10 +206,14 @@ def _edges(model, train: TaskRef, rates: list[Rates]) -> list[str]:
 
 
 class StudyResult:
-    """What a study has measured so far."""
+    """What a study has measured so far.
 
-    def __init__(self, view: Any, evidence: Any, store: Path):
+    ``has_more_to_measure``: ``run`` would still measure divergences, noise or lost trials; no verdict waits for it.
+    """
+
+    def __init__(self, view: Any, evidence: Any, store: Path, has_more_to_measure: bool = False):
         self._view, self.evidence, self._store = view, evidence, store
+        self.has_more_to_measure = has_more_to_measure
 
     def view(self) -> Any:
         return self._view
@@ -220,11 +224,14 @@ class StudyResult:
 
     @property
     def failed(self) -> list[tuple[str, str]]:
-        """Runs and scorings that failed, by name, with what they said."""
+        """Runs and scorings that failed, by name, with what they said.
+
+        A trial that lost counts for its training alone: no verdict needs its scores, and the notes say which failed.
+        """
         runs = [(spec.name, found.message) for spec, _, found, _ in self.evidence.runs if found.status == "failed"]
-        names = {key: spec.name for spec, key, _, _ in self.evidence.runs}
+        names = {key: spec.name for spec, key, _, role in self.evidence.runs if role == "final"}
         return runs + [(f"{names[key]} on {task}", found.message) for (key, task), found in self.evidence.evals.items()
-                       if found.status == "failed"]  # fmt: skip
+                       if found.status == "failed" and key in names]  # fmt: skip
 
     @property
     def is_complete(self) -> bool:
