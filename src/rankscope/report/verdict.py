@@ -113,7 +113,9 @@ def _range(block: Block) -> str:
     chosen = next((h for h in block.headlines if h.arm == choice.arm), None)
     doubt = "" if chosen and _word(chosen.gain) == "better" else ", of which no gain is shown"
     doubt += ", which is shown to forget" if chosen and chosen.kept == LOST else ""
-    return f" Recommended: {choice.span}{apart}; of these {choice.arm}{doubt}."
+    so_far = " so far" if choice.awaited else ""
+    left = f" ({w.listing(list(choice.awaited))} not scored yet)" if choice.awaited else ""
+    return f" Recommended{so_far}: {choice.span}{apart}; of these {choice.arm}{doubt}{left}."
 
 
 def _recommended(block: Block) -> list[tuple[str, str]]:

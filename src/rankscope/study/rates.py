@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from rankscope.records import RunResult, RunSpec
+from rankscope.records import ModelRef, RunResult, RunSpec, TaskRef
 from rankscope.stats.tuning import Choice, Trial, choose_lr
 from rankscope.study.plan import run_key
 
@@ -63,6 +63,17 @@ def next_rate(lr: float, is_up: bool) -> float:
     else:
         mantissa, shift = (1, 0) if is_three else (3, -1)
     return float(f"{mantissa}e{exponent + shift}")
+
+
+def edge_notes(model: ModelRef, train: TaskRef, rates: Sequence[Rates]) -> list[str]:
+    """What a reader must know of rates whose best trial lies at the end of the grid: a better one may lie beyond."""
+    told = []
+    for end, words in (("low", "lowest"), ("high", "highest")):
+        names = [r.trials[0].arm.name for r in rates if r.choice is not None and r.choice.edge == end]
+        if names:
+            told.append(f"{model.name} on {train.name}: the best learning rate tried is the {words} one for "
+                        f"{', '.join(names)}; a better one may lie beyond.")  # fmt: skip
+    return told
 
 
 def _trial(spec: RunSpec, found: RunResult) -> Trial:

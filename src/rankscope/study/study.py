@@ -20,7 +20,7 @@ from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
 from rankscope.study import measures, preflight, rows
 from rankscope.study.plan import Plan, base_spec, candidates, given_spec
-from rankscope.study.rates import Find, Rates, arm_rates
+from rankscope.study.rates import Find, arm_rates, edge_notes
 from rankscope.tasks import task as tasks
 
 
@@ -141,7 +141,7 @@ class Study:
                     found.add(given_spec(model, arm), "final", measures.scores(self, judged), more)
                 for raw, ref in train:
                     rates = [arm_rates(opened.runs, trials) for trials in self.arm_trials(model, ref)]
-                    notes += _edges(model, raw, rates)
+                    notes += edge_notes(model, raw, rates)
                     finals = [replace(r.chosen, seed=seed) for seed in self.config.seeds for r in rates if r.is_settled]
                     scores = measures.scores(self, self.config.evaluations(raw))
                     more = measures.divergences(self, [ref], self.config.evaluations(raw))
@@ -192,17 +192,6 @@ def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:
     """The arms as a report may show them: with keys, and without the paths of this machine."""
     known = {arm.name: arm for arm in given}
     return tuple(replace(known.get(a.name, a), path=a.path and public_name(a.path)) for a in arms)
-
-
-def _edges(model, train: TaskRef, rates: list[Rates]) -> list[str]:
-    """What a reader must know of rates whose best trial lies at the end of the grid: a better one may lie beyond."""
-    told = []
-    for end, words in (("low", "lowest"), ("high", "highest")):
-        names = [r.trials[0].arm.name for r in rates if r.choice is not None and r.choice.edge == end]
-        if names:
-            told.append(f"{model.name} on {train.name}: the best learning rate tried is the {words} one for "
-                        f"{', '.join(names)}; a better one may lie beyond.")  # fmt: skip
-    return told
 
 
 class StudyResult:
@@ -298,20 +287,23 @@ class StudyResult:
         the study file. ``train`` and ``model`` are needed if there are several. Raises InputError if there is no such
         recommendation.
         """
-        from rankscope.report.advice import under_terms
+        from rankscope.report.advice import check_terms, under_terms
 
+        check_terms(retain, prefer)
         found = [a for a in self._view.advice if train in (None, a.train) and model in (None, a.model)]
         if len(found) != 1:
-            names = "; ".join(f"train {a.train}, model {a.model}" for a in self._view.advice) or "none yet"
+            names = "; ".join(f"train {a.train}, model {a.model}" for a in self._view.advice) or "none"
             what = "several recommendations; name the train task or the model" if found else "no such recommendation"
-            raise InputError(what, hint=f"There are: {names}")
+            raise InputError(what, hint=". ".join([f"There are: {names}", *self.without_recommendation()]))
         if retain is None and prefer is None:
             return found[0].choice
-        if retain is not None and not 0 < retain <= 1:
-            raise InputError("retain is a share of what the base could do: above 0, at most 1", got=retain)
-        if prefer not in (None, "cost", "retention", "gain"):
-            raise InputError("prefer is one of cost, retention, gain", got=prefer)
         return under_terms(self.evidence, self._view.headlines, self._view.base, found[0], (retain, prefer))
+
+    def without_recommendation(self) -> list[str]:
+        """Why there is no recommendation, for each model and train task that has none."""
+        from rankscope.report.advice import silences
+
+        return silences(self.evidence, self._view.advice)
 
     def adapter(self, arm: str, seed: int, train: str | None = None) -> StoredAdapter:
         """The stored LoRA adapter of one run. Raises InputError if there is no such run or its weights are gone."""
