@@ -13,7 +13,7 @@ from rankscope.records import GIVEN, Estimate
 from rankscope.report.answer_rows import Advice, Aspect, FrontierRow
 from rankscope.report.effects import kept_tasks
 from rankscope.report.evidence import Evidence, Index, Panel, shared_items
-from rankscope.report.family import ACROSS, POOLED, SKILLS
+from rankscope.report.family import ACROSS, POOLED, SKILLS, statuses, texts, usable
 from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, Headline
 from rankscope.report.tables import blocks
@@ -116,10 +116,10 @@ def _units(index: Index, train: str) -> set[bool]:
 
 def _known(index: Index, model: str, train: str, arms: list[str], base: tuple[BaseRow, ...]) -> dict[str, Panel]:
     """Each arm's scores on the retention tasks whose base is above chance; without any, cross-entropy on texts."""
-    status = {row.task: row.is_above_chance for row in base if row.model == model and row.estimate}
-    kept = [task for task, role in index.tasks(train) if role == "retention" and task in status]
-    tasks = [task for task in kept if status[task]] or [task for task in kept if status[task] is None]
-    return _pooled(index, model, train, arms, tasks)
+    tasks, there = dict(index.tasks(train)), {row.task for row in base if row.model == model and row.estimate}
+    in_nats = [t for t in texts(index, train) if tasks[t] == "retention" and t in there]
+    scored = [t for t in usable(index, model, train, statuses(base), "retention") if t in there]
+    return _pooled(index, model, train, arms, scored or in_nats)
 
 
 def _pooled(index: Index, model: str, train: str, arms: list[str], tasks: list[str]) -> dict[str, Panel]:

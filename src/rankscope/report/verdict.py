@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rankscope.records import GIVEN
+from rankscope.records import ALARM, GIVEN
 from rankscope.report import UNTRAINED
 from rankscope.report import wording as w
 from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
@@ -35,7 +35,7 @@ class Block:
     effects: tuple[Effect, ...]
     base: tuple[BaseRow, ...]
     margin: float
-    alarm: float = 0.1
+    alarm: float = ALARM
     names_model: bool = False
     choice: Recommendation | None = None
 

@@ -12,10 +12,9 @@ from typing import Any
 from rankscope.config import StudyConfig, from_dict, load
 from rankscope.errors import InputError, StoreError
 from rankscope.plugins import did_you_mean
-from rankscope.provenance import content_key, environment
+from rankscope.provenance import content_key, environment, public_name
 from rankscope.records import Arm, Contrast, ModelRef, RunSpec, TaskRef
 from rankscope.report import UNTRAINED, render
-from rankscope.report.tables import public_name
 from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
 from rankscope.study import measures, preflight, rows

@@ -16,8 +16,8 @@ from rankscope.models.base import Base, load
 from rankscope.models.given import checkpoint, read_given, wearing
 from rankscope.models.locate import ADAPTER_FILES, adapter_folder
 from rankscope.models.lora import AdapterBank
+from rankscope.provenance import public_name
 from rankscope.records import Arm, Ledger, RunSpec
-from rankscope.report.tables import public_name
 
 
 @contextmanager
