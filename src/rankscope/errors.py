@@ -7,7 +7,8 @@
     |   |-- ConfigError       a study file: unknown key, wrong type, impossible value
     |   |-- DataError         a dataset: missing, empty, unreadable, a row that makes no sense
     |   |-- ModelError        a model or adapter: missing, unsupported, unmatched targets
-    |   |   `-- HubUnreachable    it is not here, and the hub can't be asked
+    |   |   |-- HubUnreachable    it is not here, and the hub can't be asked
+    |   |   `-- DamagedWeights    stored weights that can't be read, don't fit, or are not finite
     |   `-- PluginError       no plug-in of that name, or one that breaks its contract
     |-- StoreError            the store: in use, full disk, newer schema; exit code 2
     `-- RunFailed             one run failed (diverged, out of memory): becomes a row; exit code 1
@@ -59,6 +60,10 @@ class ModelError(InputError):
 
 class HubUnreachable(ModelError):
     """A hub model that is not in the local cache, while the hub can't be asked (no network, or offline on purpose)."""
+
+
+class DamagedWeights(ModelError):
+    """Weights of a run that can't be used: unreadable, of other names or shapes than the base, or not finite."""
 
 
 class PluginError(InputError):

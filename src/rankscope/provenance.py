@@ -40,6 +40,12 @@ def content_key(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:20]
 
 
+def public_name(model_id: str) -> str:
+    """A hub id as it is; of a path only the last part, since a report is for others and a path is nobody's business."""
+    is_path = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1
+    return f"{model_id.rstrip('/').rsplit('/', 1)[-1]} (local)" if is_path else model_id
+
+
 def file_key(path: Path) -> str:
     """Content hash of one file, remembered per path, size and modification time."""
     stat = path.stat()

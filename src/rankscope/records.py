@@ -13,6 +13,8 @@ ArmKind = Literal["base", "lora", "full", "adapter", "checkpoint"]
 GIVEN = ("adapter", "checkpoint")
 """Kinds of arms that exist already: they are scored and never trained."""
 Status = Literal["done", "failed"]
+ALARM = 0.1
+"""The drop in score (0 to 1) that a study warns of, unless it names another."""
 Skill = Literal["reasoning", "recall", "language"]
 """What a task mainly asks for: steps of thought, stored knowledge, or a feeling for how text goes on."""
 

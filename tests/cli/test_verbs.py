@@ -28,6 +28,7 @@ class FakeResult:
     verdict = "rank 4 is enough"
     failed: list = []
     is_complete = True
+    has_more_to_measure = False
 
     def table(self):
         return [{"arm": "base", "score": 0.25}, {"arm": "lora-r4", "score": float("nan")}]

@@ -79,6 +79,21 @@ def test_a_study_may_say_what_a_task_asks_for_and_the_reference_does_not_change(
     assert said.train_refs() == from_dict(minimal).train_refs()
 
 
+def test_a_task_has_one_skill_wherever_it_is_listed(minimal):
+    twice = {**minimal, "train": [{"task": "gsm8k", "skill": "recall"}],
+             "evaluate": {"in_domain": [{"task": "gsm8k", "skill": "recall"}]}}  # fmt: skip
+    assert from_dict(twice).skills() == {"gsm8k": "recall"}
+    twice["evaluate"] = {"in_domain": [{"task": "gsm8k", "skill": "reasoning"}]}
+    with pytest.raises(ConfigError, match="'gsm8k' has the skill 'recall' above and 'reasoning' here"):
+        from_dict(twice)
+
+
+def test_the_starter_leaves_the_margin_to_what_the_tests_can_reach(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(STARTER)
+    assert load(path).recommend.margin is None
+
+
 def test_a_given_name_replaces_lora_or_stands_alone(minimal):
     one = {"lora": {"rank": 8, "name": "attention", "targets": ["q_proj", "v_proj"]}}
     many = {"lora": {"rank": [8, 16], "name": "wide"}}
@@ -229,6 +244,10 @@ def test_a_section_with_nothing_under_it_has_its_defaults(minimal):
         ({"evaluate": {"in_domain": []}}, "evaluate.in_domain: must not be empty"),
         ({"arms": [{"lora": {"rank": 8, "alpha": "4r"}}]}, "arms[0].lora.alpha: must be 2r, or a number (got '4r')"),
         ({"arms": [{"lora": {"rank": 8, "alpha": [32, 0]}}]}, "arms[0].lora.alpha[1]: must be greater than 0 (got 0)"),
+        (
+            {"arms": [{"lora": {"rank": 8, "alpha": "2R"}}]},
+            "arms[0].lora.alpha: must be 2r, or a number (got '2R'). Did you mean '2r'?",
+        ),
         ({"arms": [{"lora": {"rank": 8, "alpha": ["2r", "2r"]}}]}, "arms[0].lora.alpha: '2r' is listed twice"),
         ({"train": [{"task": "gsm8k", "skill": "maths"}]}, "train[0].skill: must be reasoning, recall or language"),
         ({"evaluate": {"trials": "yes"}}, "evaluate.trials: must be true or false (got 'yes')"),

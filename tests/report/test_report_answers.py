@@ -9,7 +9,7 @@ import pytest
 
 from rankscope.records import EvalResult, Score
 from rankscope.report import answers, moved
-from rankscope.report.advice import under_terms
+from rankscope.report.advice import silences, under_terms
 from rankscope.report.evidence import with_margin
 from rankscope.report.view import build
 from report.conftest import ARMS, EVALUATIONS, NUM_ITEMS, arm_values, evaluation
@@ -95,6 +95,44 @@ def test_a_study_without_full_sft_has_no_points_against_it(whole):
     runs = tuple(r for r in whole.runs if r[0].arm.kind != "full")
     view = build(replace(whole, arms=arms, runs=runs))
     assert all(a.aspects == () for a in view.advice) and answers.against_full(view) is None
+
+
+def test_a_rank_without_runs_yet_is_named_in_the_lead_and_in_the_reason(whole):
+    def later(key):
+        return key.startswith(("qa-a-lora-r1-", "qa-a-lora-r16"))
+
+    runs = tuple(r for r in whole.runs if not later(r[1]))
+    view = build(replace(whole, runs=runs))
+    choice = next(a.choice for a in view.advice if a.train == "qa-a")
+    assert (choice.arm, choice.is_told_apart, choice.awaited) == ("lora-r4", False, ("lora-r1", "lora-r16"))
+    assert "only arm scored so far; lora-r1 and lora-r16 are not scored yet" in choice.reason
+    lead = next(v.lead for v in view.verdicts if v.train == "qa-a")
+    assert "Recommended so far: rank 4; of these lora-r4 (lora-r1 and lora-r16 not scored yet)." in lead
+    other = next(a.choice for a in view.advice if a.train == "qa-b")
+    assert other.awaited == () and "not scored yet" not in other.reason  # a run that failed is not awaited
+
+
+def test_scores_that_are_still_to_come_are_awaited_and_failed_ones_are_not(whole):
+    evals = {own: e for own, e in whole.evals.items() if not (own[0].startswith("qa-a-lora-r1-") and own[1] == "qa-a")}
+    view = build(replace(whole, evals=evals))
+    assert next(a.choice for a in view.advice if a.train == "qa-a").awaited == ("lora-r1",)
+    failed = {own: e if own in evals else replace(e, status="failed", scores=()) for own, e in whole.evals.items()}
+    choice = next(a.choice for a in build(replace(whole, evals=failed)).advice if a.train == "qa-a")
+    assert choice.awaited == () and "has no in-domain scores" in [e.why for e in choice.excluded]
+
+
+def test_a_study_without_recommendation_says_why(whole):
+    full = tuple(a for a in ARMS if a.kind != "lora")
+    alone = replace(whole, arms=full, runs=tuple(r for r in whole.runs if r[0].arm.kind != "lora"))
+    assert silences(whole, build(whole).advice) == []
+    assert silences(alone, build(alone).advice) == [
+        f"tiny-model, trained on {train}: the study trains no LoRA arm, so there is no rank to choose"
+        for train in ("qa-a", "qa-b")
+    ]
+    both = {"qa-a": (("qa-a", "in_domain"), ("neutral_text", "in_domain")), "qa-b": whole.evaluations["qa-b"]}
+    mixed = replace(whole, evaluations=both)
+    (told,) = silences(mixed, build(mixed).advice)
+    assert told.startswith("tiny-model, trained on qa-a:") and "points and in nats" in told
 
 
 def test_the_claims_are_answered_with_their_test(told):

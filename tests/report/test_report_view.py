@@ -183,6 +183,17 @@ def test_costs_that_were_not_measured_are_in_no_sum_and_are_told(evidence, view)
     assert [cell.text for cell in rows[0][2:]] == ["–"] * 4
 
 
+def test_what_the_kl_and_the_second_scoring_cost_has_parts_of_its_own(evidence, view):
+    cost = Ledger(seconds=40.0, tokens=10, flops=1e9)
+    kl = EvalResult("qa-a-full-0.0001-1", "kl", "done", metric="kl", ledger=cost)
+    noise = EvalResult("base-key", "noise", "done", metric="accuracy", ledger=replace(cost, seconds=2.0))
+    more = build(replace(evidence, divergences={(kl.run_key, "trivia"): kl}, noise={("base-key", "trivia"): noise}))
+    found = {part.part: part.seconds.value for part in more.costs}
+    assert (found["KL divergence from the base"], found["Second scoring of the base"]) == (40.0, 2.0)
+    assert found["Total"] == pytest.approx(view.costs[-1].seconds.value + 42)
+    assert len(more.costs) == len(view.costs) + 2
+
+
 def test_failed_evaluation_that_cost_something_is_in_the_sum(evidence):
     key = ("qa-a-full-0.0001-1", "trivia")
     broken = EvalResult(key[0], "key-trivia", "failed", "no answer", ledger=Ledger(seconds=50.0, tokens=7, flops=1e9))
@@ -427,6 +438,6 @@ def test_one_item_gives_a_number_without_an_interval_and_no_invalid_json(evidenc
     ],
 )
 def test_a_report_names_no_path_of_its_author(given, shown):
-    from rankscope.report.tables import public_name
+    from rankscope.provenance import public_name
 
     assert public_name(given) == shown

@@ -98,7 +98,7 @@ def test_training_on_one_task_lowers_others(pairs, answer):
     assert found.answer == answer
     if answer == "holds":
         assert (
-            found.why.startswith("1 of 3 comparisons show a drop, 1 beyond 10.0 points") and "-12.0 points" in found.why
+            found.why.startswith("1 of 3 comparisons show a drop, 1 beyond 10.0 points") and "−12.0 points" in found.why
         )
 
 
@@ -136,3 +136,8 @@ def test_under_no_true_difference_a_claim_is_wrongly_answered_once_in_twenty_at_
             ]
         )
     assert np.mean(wrong, axis=0).max() <= 0.08
+
+
+def test_numbers_have_a_true_minus_and_names_keep_their_hyphens():
+    said = claims.as_good_as_full([(32, _pair(-0.05, arm="lora-32", other="full-2"))]).why
+    assert "lora-32 − full-2" in said and "−5.0 points [−" in said

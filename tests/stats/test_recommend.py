@@ -214,3 +214,23 @@ def test_one_candidate_is_the_only_one_and_none_is_none():
 def test_losses_are_told_in_nats():
     arms = _world(14, (0.4, 0.45, 0.6, 0.6))
     assert "nats" in recommend(arms, MARGIN, unit="nats").reason
+
+
+def _awaiting(*ranks):
+    return [Candidate(f"r{rank}", rank, "no data", None, float(rank), None, is_awaited=True) for rank in ranks]
+
+
+def test_the_only_arm_scored_so_far_is_not_told_apart_from_those_still_to_come():
+    found = recommend([*_world(13, (0.5,) * 4)[:1], *_awaiting(8, 16)], MARGIN)
+    assert (found.arm, found.is_told_apart, found.awaited) == ("r4", False, ("r8", "r16"))
+    assert found.reason.startswith("r4 is the only arm scored so far; r8 and r16 are not scored yet")
+    assert {e.why for e in found.excluded} == {"is not scored yet"}
+
+
+def test_arms_still_to_come_are_named_beside_those_that_are_compared():
+    whole = _world(0, (0.40, 0.45, 0.60, 0.60))
+    found = recommend([*whole, *_awaiting(64)], MARGIN)
+    assert found.is_told_apart and found.arm == recommend(whole, MARGIN).arm  # rank 4 is beaten, come what may
+    assert "r64 is not scored yet" in found.reason
+    level = recommend([*_world(1, (0.5,) * 4, items=60), *_awaiting(64)], 0.001)
+    assert not level.is_told_apart and "each of the 4 arms" in level.reason and "r64 is not scored yet" in level.reason

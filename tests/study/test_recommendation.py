@@ -59,3 +59,29 @@ def test_the_command_refuses_terms_that_make_no_sense(small, store, tmp_path, ca
     assert "above 0, at most 1 (got 95" in capsys.readouterr().err
     assert main(["recommend", str(study), "--store", str(store), "--prefer", "beauty"]) == 2
     assert main(["recommend", str(study), "--store", str(tmp_path / "lost")]) == 2
+
+
+def test_the_command_says_what_is_not_complete_and_asks_for_more_runs_only_then(small, store, tmp_path, capsys):
+    study = tmp_path / "study.yaml"
+    study.write_text(yaml.safe_dump(small), encoding="utf-8")
+    assert main(["recommend", str(study), "--store", str(store)]) == 0
+    text = capsys.readouterr().out
+    assert "rankscope run" not in text and text.count("in all would decide") <= 1 and "to decide it" not in text
+    small["arms"][1]["lora"]["rank"] = [1, 4, 8]
+    study.write_text(yaml.safe_dump(small), encoding="utf-8")
+    assert main(["recommend", str(study), "--store", str(store)]) == 0
+    text = capsys.readouterr().out
+    assert "lora-r8 is not scored yet" in text and f"not complete. Next: rankscope run {study}" in text
+
+
+def test_a_complete_study_without_a_lora_arm_is_not_sent_to_run_again(small, store, tmp_path, capsys):
+    study = tmp_path / "study.yaml"
+    del small["arms"][1]
+    study.write_text(yaml.safe_dump(small), encoding="utf-8")
+    assert main(["recommend", str(study), "--store", str(store)]) == 0
+    text = capsys.readouterr().out
+    assert "trains no LoRA arm" in text and "rankscope run" not in text
+    assert main(["recommend", str(study), "--store", str(store), "--retain", "95"]) == 2
+    assert "above 0, at most 1 (got 95" in capsys.readouterr().err
+    with pytest.raises(InputError, match="trains no LoRA arm"):
+        Study.load(small).result(store).recommend()

@@ -39,13 +39,21 @@ def recommend(
 
     One arm inside it, why, what was left out, and what would change it.
     """
+    from rankscope.report.advice import check_terms
+
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
-    result = load(asked).result(store)
     terms = {"retain": retain, "prefer": prefer and prefer.value}
+    check_terms(**terms)
+    result = load(asked).result(store)
     found = [(a, result.recommend(train=a.train, model=a.model, **terms)) for a in result.view().advice]
     data = [{"model": a.model, "train": a.train, **to_plain(choice)} for a, choice in found]
-    text = "\n\n".join(advice_text(a.model, a.train, choice) for a, choice in found)
-    answer(ctx, as_json, {"recommendations": data}, text or f"Nothing to recommend yet. Next: {asked.next('run')}")
+    silent = result.without_recommendation()
+    text = [advice_text(a.model, a.train, choice) for a, choice in found]
+    text += [f"No recommendation. {reason}." for reason in silent]
+    text += [] if result.is_complete else [f"The study is not complete. Next: {asked.next('run')}"]
+    answer(
+        ctx, as_json, {"recommendations": data, "none_for": silent, "complete": result.is_complete}, "\n\n".join(text)
+    )
 
 
 def to_plain(choice: Any) -> dict[str, Any]:
@@ -62,9 +70,6 @@ def advice_text(model: str, train: str, choice: Any) -> str:
     """The range, the arm, and the sentences behind them, one to a line."""
     lines = [f"{model}, trained on {train}: {choice.span}; {choice.arm or 'no arm'}", choice.reason]
     lines += [f"open: {choice.open_question}"] if choice.open_question else []
-    if choice.needed is not None:
-        numbers = [f"{n:,} {what}" for n, what in ((choice.needed.items, "items"), (choice.needed.seeds, "seeds")) if n]
-        lines += [f"to decide it: {' or '.join(numbers)}"] if numbers else []
     lines += [f"also possible: {r.arm} ({r.why})" for r in choice.runners_up]
     lines += [f"left out: {e.arm} ({e.why})" for e in choice.excluded]
     lines += [f"would change it: {text}" for text in choice.would_change]

@@ -53,6 +53,7 @@ def summary(result: StudyResult) -> dict[str, Any]:
     return {
         "verdict": result.verdict,
         "complete": result.is_complete,
+        "more_to_measure": result.has_more_to_measure,
         "table": result.table(),
         "failed": failures(result),
     }
@@ -62,7 +63,12 @@ def outcome(result: StudyResult, *, again: str, then: str) -> str:
     """How a run ended, for people. ``again`` is the command that goes on, ``then`` what to do after the last run."""
     lines = [result.verdict, "", console.format_table(result.table()), ""]
     lines += [f"failed: {name}: {message}" for name, message in result.failed]
-    lines.append(then if result.is_complete else f"Not complete. To go on: {again}")
+    if not result.is_complete:
+        lines.append(f"Not complete. To go on: {again}")
+    elif result.has_more_to_measure:
+        lines.append(f"Every verdict is there; more can be measured beside them (see the notes). Next: {again}")
+    else:
+        lines.append(then)
     return "\n".join(lines)
 
 

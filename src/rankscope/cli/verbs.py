@@ -202,9 +202,11 @@ def status(
     loaded = load(asked)
     left, result = loaded.plan(store), loaded.result(store)
     failed = failures(result)
-    data = {"study": loaded.config.name, "complete": result.is_complete, "failed": failed, "plan": left.as_dict()}
+    data = {"study": loaded.config.name, "complete": result.is_complete,
+            "more_to_measure": result.has_more_to_measure, "failed": failed, "plan": left.as_dict()}  # fmt: skip
     text = [str(left), *(f"failed: {name}: {message}" for name, message in result.failed)]
-    text.append(f"Next: {asked.next('report' if result.is_complete else 'run')}")
+    is_done = result.is_complete and not result.has_more_to_measure
+    text.append(f"Next: {asked.next('report' if is_done else 'run')}")
     answer(ctx, as_json, data, "\n".join(text))
 
 

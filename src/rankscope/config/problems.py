@@ -128,7 +128,8 @@ def _unknown(loc: Loc) -> Problem:
 
 
 def _nearest(word: str, known: list[str]) -> str | None:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.55)
+    same = [name for name in known if name.lower() == word.lower()]
+    near = same or difflib.get_close_matches(word, known, n=1, cutoff=0.55)
     return f"Did you mean {near[0]!r}?" if near else None
 
 

@@ -40,7 +40,8 @@ evaluate:
   base_shots: 5                  # the base few-shot too: tells format from knowledge
 
 recommend:
-  margin: 0.02                   # differences below this count as equal
+  prefer: cost                   # cost | retention | gain: what decides between ranks that can all be the best
+  # margin: 0.02                 # differences below this count as equal; unsaid, what the tests can reach
 
 keep: adapters                   # adapters | best | all: the weights that stay on disk
 """

@@ -42,7 +42,7 @@ from rankscope.config.arms import (
 from rankscope.config.diagnose import DiagnoseEntry
 from rankscope.config.models import ModelEntry, Text, near_file
 from rankscope.config.places import bridged_task, is_same_task, label_of
-from rankscope.records import GIVEN, Arm, ModelRef, Recipe, Role, Skill, TaskRef
+from rankscope.records import ALARM, GIVEN, Arm, ModelRef, Recipe, Role, Skill, TaskRef
 
 _LISTS = ("in_domain", "cross_domain", "retention")
 
@@ -168,7 +168,7 @@ class Evaluate(Section):
     divergence: Annotated[bool, Strict()] = True
     trials: Annotated[bool, Strict()] = True
     noise_floor: Annotated[bool, Strict()] = True
-    alarm: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    alarm: Annotated[Number, Field(gt=0, lt=1)] = ALARM
 
     def listed(self, key: str) -> tuple[TaskEntry, ...]:
         """The tasks written out under ``key``; none where a word such as ``all`` stands instead."""
@@ -219,6 +219,18 @@ class StudyConfig(Section):
                 label = ref.label or ref.task
                 if not is_same_task(first.setdefault(label, ref), ref):
                     raise Misplaced(f"two different tasks are called {label!r}; give one of them a 'name'", *loc, index)
+        return self
+
+    @model_validator(mode="after")
+    def _one_task_has_one_skill(self) -> StudyConfig:
+        first: dict[str, Skill] = {}
+        entries: list[tuple[tuple[str, ...], Tasks]] = [(("train",), self.train)]
+        for loc, tasks in [*entries, *((("evaluate", key), self.evaluate.listed(key)) for key in _LISTS)]:
+            for index, entry in enumerate(tasks):
+                name, skill = entry.record().name, entry.skill
+                if skill is not None and first.setdefault(name, skill) != skill:
+                    what = f"{name!r} has the skill {first[name]!r} above and {skill!r} here; a task has one"
+                    raise Misplaced(what, *loc, index, "skill")
         return self
 
     @model_validator(mode="after")
@@ -331,7 +343,7 @@ class StudyConfig(Section):
         return _once([pair for ref in self.train_refs() for pair in self._evaluations_of(ref.name)])
 
     def skills(self) -> dict[str, Skill]:
-        """What tasks ask for, by name, where the study itself says so; the first entry that does counts."""
+        """What tasks ask for, by name, where the study itself says so."""
         listed = [entry for key in _LISTS for entry in self.evaluate.listed(key)]
         found: dict[str, Skill] = {}
         for entry in (*self.train, *listed):

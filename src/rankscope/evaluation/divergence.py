@@ -4,7 +4,8 @@ RL's Razor (2509.04259) finds that this number, on prompts of the task that was 
 norms of weights. An item's value is the mean over its label positions of sum_v p(v) (ln p(v) - ln q(v)), p the base's
 and q the arm's distribution of the next token, both softmaxes in float32. What the base says is kept as its last hidden
 states, on the CPU, and its own head; logits exist a slice of one batch at a time. Base and arm read the same batches,
-so a run that has learned nothing has exactly 0. Knows nothing about tasks.
+so LoRA that has learned nothing has exactly 0, and so has full SFT on a float32 base. Full SFT on a bfloat16 base is a
+float32 copy under autocast, whose sums differ from the base's own: near 0, not at it. Knows nothing about tasks.
 
 Legend: B rows, T tokens, P label positions, D hidden size, V vocabulary.
 """

@@ -62,6 +62,10 @@ def load_full(model: nn.Module, path: Path) -> None:
     pointers = {own[k].data_ptr() for k in tensors if k in own}
     if any(k not in own for k in tensors) or any(v.data_ptr() not in pointers for v in own.values()):
         raise ModelError("this checkpoint doesn't fit the base", where=str(path))
+    for key, tensor in tensors.items():  # copy_ would stretch a smaller one without a word
+        if tensor.shape != own[key].shape:
+            raise ModelError(f"{key} has another shape than {tuple(own[key].shape)}", where=str(path),
+                             got=tuple(tensor.shape))  # fmt: skip
     with torch.no_grad():
         for key, tensor in tensors.items():
             own[key].copy_(tensor)

@@ -86,6 +86,15 @@ def worn(base: Base, update: Update) -> Iterator[Base]:
             module._parameters[leaf] = own
 
 
+def tensors_of(update: Update) -> dict[str, Tensor]:
+    """Every stored tensor of an update, by a name that says where it is."""
+    found = dict(update.whole)
+    for name, delta in update.deltas.items():
+        parts = {"after": delta.after} if isinstance(delta, DenseDelta) else {"lora_A": delta.a, "lora_B": delta.b}
+        found |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+    return found
+
+
 def layer_of(name: str) -> int | None:
     """The layer that a module or parameter belongs to: the first number in its full name; None outside the layers."""
     found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)

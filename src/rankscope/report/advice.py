@@ -8,15 +8,16 @@ study's family of verdicts; a share to retain is judged at a level that holds fo
 
 from __future__ import annotations
 
+from rankscope.errors import InputError
 from rankscope.records import GIVEN, Estimate
 from rankscope.report.answer_rows import Advice, Aspect, FrontierRow
 from rankscope.report.effects import kept_tasks
 from rankscope.report.evidence import Evidence, Index, Panel, shared_items
-from rankscope.report.family import ACROSS, POOLED, SKILLS
+from rankscope.report.family import ACROSS, POOLED, SKILLS, statuses, texts, usable
 from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, Headline
 from rankscope.report.tables import blocks
-from rankscope.stats.choice import Candidate
+from rankscope.stats.choice import PREFERENCES, Candidate
 from rankscope.stats.frontier import Spot, frontier
 from rankscope.stats.mcb import Scores
 from rankscope.stats.recommend import Recommendation, recommend
@@ -24,6 +25,7 @@ from rankscope.stats.retention import retentions
 
 ASPECTS = (("Learning", "in_domain"), ("Retention", POOLED), ("Generalisation", ACROSS), ("Reasoning", SKILLS[0]),
            ("Recall", SKILLS[1]), ("Neutral text", "text"))  # fmt: skip
+_UNTRAINED = "nothing is trained, so there is no rank to choose"
 COSTS = (
     ("Trained parameters", "trainable", "count"),
     ("Stored bytes", "blob_bytes", "bytes"),
@@ -65,7 +67,7 @@ def recommendation(
     labels = next(((p.clusters, p.strata) for p in known.values()), (None, None))
     candidates = [
         Candidate(h.arm, h.rank, h.kept, shares.get(h.arm), float(h.trainable or h.rank), _scores(h.arm, panels),
-                  h.gain and h.gain.contrast, _scores(h.arm, known), labels)
+                  h.gain and h.gain.contrast, _scores(h.arm, known), labels, _is_awaited(index, h))
         for h in ranked
     ]  # fmt: skip
     first = next(iter(panels.values()))
@@ -73,20 +75,51 @@ def recommendation(
                      unit="points" if first.higher_is_better else "nats")  # fmt: skip
 
 
+def silences(evidence: Evidence, advice: tuple[Advice, ...]) -> list[str]:
+    """Why there is no recommendation, for each model and train task that has none."""
+    index, told = Index(evidence), {(row.model, row.train) for row in advice}
+    found = []
+    for model, train in blocks(index):
+        if (model, train) not in told:
+            found.append(f"{model}, trained on {train}: {_silence(index, train)}" if train else _UNTRAINED)
+    return list(dict.fromkeys(found))
+
+
+def _silence(index: Index, train: str) -> str:
+    if not any(arm.kind == "lora" for arm in index.trained_arms):
+        return "the study trains no LoRA arm, so there is no rank to choose"
+    if len(_units(index, train)) > 1:
+        return "its in-domain tasks are scored in points and in nats, which can't be added up"
+    return "no LoRA arm has in-domain scores"
+
+
+def _is_awaited(index: Index, row: Headline) -> bool:
+    """Whether runs of the arm, or their scores on what was taught, are still to come; failed ones are not."""
+    finals = index.finals(row.model, row.train, row.arm)
+    taught = [task for task, role in index.tasks(row.train) if role == "in_domain"]
+    unscored = any((run.key, task) not in index.evidence.evals for run in finals for task in taught)
+    return unscored or row.num_seeds + row.num_failed < row.num_seeds_planned
+
+
 def _in_domain(index: Index, model: str, train: str, arms: list[str]) -> dict[str, Panel]:
     """Each arm's scores on what was taught; none where points and nats would have to be pooled."""
     tasks = [task for task, role in index.tasks(train) if role == "in_domain"]
     found = _pooled(index, model, train, arms, tasks)
-    units = {e.metric == "cross_entropy" for (_, task), e in index.evidence.evals.items() if task in tasks}
-    return found if len(units) == 1 else {}
+    return found if len(_units(index, train)) == 1 else {}
+
+
+def _units(index: Index, train: str) -> set[bool]:
+    """Whether what was taught is scored in nats; both where some tasks are and others aren't."""
+    taught = [task for task, role in index.tasks(train) if role == "in_domain"]
+    return {e.metric == "cross_entropy" for (_, task), e in index.evidence.evals.items() if task in taught}
 
 
 def _known(index: Index, model: str, train: str, arms: list[str], base: tuple[BaseRow, ...]) -> dict[str, Panel]:
     """Each arm's scores on the retention tasks whose base is above chance; without any, cross-entropy on texts."""
-    status = {row.task: row.is_above_chance for row in base if row.model == model and row.estimate}
-    kept = [task for task, role in index.tasks(train) if role == "retention" and task in status]
-    tasks = [task for task in kept if status[task]] or [task for task in kept if status[task] is None]
-    return _pooled(index, model, train, arms, tasks)
+    tasks, there = dict(index.tasks(train)), {row.task for row in base if row.model == model and row.estimate}
+    in_nats = [t for t in texts(index, train) if tasks[t] == "retention" and t in there]
+    scored = [t for t in usable(index, model, train, statuses(base), "retention") if t in there]
+    return _pooled(index, model, train, arms, scored or in_nats)
 
 
 def _pooled(index: Index, model: str, train: str, arms: list[str], tasks: list[str]) -> dict[str, Panel]:
@@ -167,6 +200,14 @@ def _spot(row: Headline) -> Spot:
     lost = row.forgotten or row.ce_rise
     cost = None if row.trainable is None else float(row.trainable)
     return Spot(row.arm, row.gain.contrast.estimate.value, lost and lost.value, cost)
+
+
+def check_terms(retain: float | None, prefer: str | None) -> None:
+    """Raises InputError for a share or a preference that makes no sense; None leaves the study's own."""
+    if retain is not None and not 0 < retain <= 1:
+        raise InputError("retain is a share of what the base could do: above 0, at most 1", got=retain)
+    if prefer not in (None, *PREFERENCES):
+        raise InputError(f"prefer is one of {', '.join(PREFERENCES)}", got=prefer)
 
 
 def under_terms(

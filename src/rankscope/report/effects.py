@@ -198,14 +198,14 @@ def _kept(effects: list[Effect], pooled: Effect | None, margin: float) -> tuple[
     risen = [e for e in texts if e.contrast.high < -margin]
     said = [f"CE on {e.task} rose by at least {amount(-e.contrast.high, e.metric).lstrip('+')}" for e in risen]
     if pooled is None:
-        return (verdict.LOST, "; ".join(said)) if risen else _bounded(texts, margin, "CE rise")
+        return (verdict.LOST, "; ".join(said)) if risen else _bounded(texts, "CE rise")
     worse = [
         e.task for e in tasks if e.contrast.verdict == "worse" and e.task != POOLED and e.is_above_chance is not False
     ]
     if worse or pooled.contrast.verdict == "worse":
         what = f"worse on {', '.join(worse)}" if worse else "worse over the pooled tasks"
         return verdict.LOST, "; ".join([what, *said])
-    word, most = _bounded([pooled], margin, "loss")
+    word, most = _bounded([pooled], "loss")
     if risen:
         return verdict.OPEN, "; ".join(said if word == verdict.SHOWN else [most, *said])
     left = [e for e in texts if e.contrast.low < -margin and math.isfinite(e.contrast.low)]
@@ -213,15 +213,15 @@ def _kept(effects: list[Effect], pooled: Effect | None, margin: float) -> tuple[
     return word, "; ".join([most, *more])
 
 
-def _bounded(effects: list[Effect], margin: float, what: str) -> tuple[str, str]:
-    """Whether all effects are shown above minus the margin, and the largest loss that they leave open."""
+def _bounded(effects: list[Effect], what: str) -> tuple[str, str]:
+    """Whether all effects are shown above minus their margin, and the largest loss that they leave open."""
     if not effects:
         return verdict.NO_DATA, "no usable retention task"
     if not all(math.isfinite(e.contrast.low) for e in effects):
         return verdict.OPEN, "no simultaneous interval"
     worst = min(effects, key=lambda e: e.contrast.low)
     most = amount(max(-worst.contrast.low, 0.0), worst.metric).lstrip("+")
-    return (verdict.SHOWN if worst.contrast.low > -margin else verdict.OPEN), f"{what} at most {most}"
+    return (verdict.SHOWN if worst.contrast.is_non_inferior else verdict.OPEN), f"{what} at most {most}"
 
 
 def _retention(index: Index, model: str, train: str, base: tuple[BaseRow, ...]) -> dict[str, Estimate | None]:

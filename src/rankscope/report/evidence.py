@@ -13,7 +13,19 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rankscope.records import GIVEN, Arm, Diagnosis, EvalResult, ModelRef, Overlap, Role, RowCounts, RunResult, RunSpec
+from rankscope.records import (
+    ALARM,
+    GIVEN,
+    Arm,
+    Diagnosis,
+    EvalResult,
+    ModelRef,
+    Overlap,
+    Role,
+    RowCounts,
+    RunResult,
+    RunSpec,
+)
 from rankscope.stats.contrast import default_margin
 from rankscope.stats.estimate import Flips, flips, is_binary
 
@@ -69,7 +81,7 @@ class Evidence:
     noise: dict[tuple[str, str], EvalResult] = field(default_factory=dict)
     retain: float | None = None
     prefer: Literal["cost", "retention", "gain"] = "cost"
-    alarm: float = 0.1
+    alarm: float = ALARM
     skills: dict[str, str] = field(default_factory=dict)
     date: str = ""
     diagnoses: dict[tuple[str, str], Diagnosis] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from rankscope.stats.contrast import Pair, contrasts, mcnemar
 POOLED = "retention, pooled"
 ACROSS = "cross-domain, pooled"
 SKILLS = ("reasoning", "recall")
+Status = dict[tuple[str, str], bool | None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class _Key:
 
 def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
     """The study's family of comparisons, judged together. Those without data on both sides are left out."""
-    status = {(row.model, row.task): row.is_above_chance for row in base}
+    status = statuses(base)
     given = {arm.name for arm in index.given_arms}
     panels: dict[_Key, Panel] = {}
     for model, train in blocks(index):
@@ -78,23 +79,45 @@ def as_pair(changes: dict[str, Panel], arm: str, other: str, task: str, group: s
     return None if change is None else paired(change, arm, other, task, group)
 
 
-def _against_base(index: Index, model: str, train: str, status: dict) -> dict[_Key, Panel]:
+def statuses(base: tuple[BaseRow, ...]) -> Status:
+    """Whether each base is above chance on each task; None where that can't be asked."""
+    return {(row.model, row.task): row.is_above_chance for row in base}
+
+
+def texts(index: Index, train: str) -> list[str]:
+    """The tasks scored by cross-entropy: in nats, so that they are in no pool with scores."""
+    in_nats = {task for (_, task), e in index.evidence.evals.items() if e.metric == "cross_entropy"}
+    return [task for task, _ in index.tasks(train) if task in in_nats]
+
+
+def usable(index: Index, model: str, train: str, status: Status, role: str | None = None) -> list[str]:
+    """The scored tasks (of one role) that can show something: those taught, and others whose base is above chance.
+
+    On a task whose base is not above chance nothing can be lost, and a difference is a matter of luck.
+    """
+    in_nats = texts(index, train)
+    found = [(t, own) for t, own in index.tasks(train) if t not in in_nats and role in (None, own)]
+    return [t for t, own in found if own == "in_domain" or status.get((model, t)) is not False]
+
+
+def _against_base(index: Index, model: str, train: str, status: Status) -> dict[_Key, Panel]:
     base, found = index.base(model), {}
     for arm in index.tuned_arms if base else ():
         finals = index.finals(model, train, arm.name)
         kept: dict[str, Panel] = {}
+        pooled_tasks = usable(index, model, train, status, "retention")
         for task, role in index.tasks(train):
             change = difference(index.panel(finals, task), index.panel((base,), task), against_base=True)
             if change is not None:
                 found[_Key(model, train, arm.name, "base", task, role)] = change
-                if role == "retention" and change.higher_is_better and status.get((model, task)) is not False:
+                if task in pooled_tasks:
                     kept[task] = change
         if len(kept) > 1 and (pooled := pool(kept)) is not None:
             found[_Key(model, train, arm.name, "base", POOLED, "retention")] = pooled
     return found
 
 
-def _against_full(index: Index, model: str, train: str, status: dict) -> dict[_Key, Panel]:
+def _against_full(index: Index, model: str, train: str, status: Status) -> dict[_Key, Panel]:
     """Every LoRA arm against full SFT, aspect by aspect; the same tasks are compared once, whatever they stand for."""
     found: dict[_Key, Panel] = {}
     arms = index.tuned_arms
@@ -102,29 +125,28 @@ def _against_full(index: Index, model: str, train: str, status: dict) -> dict[_K
         finals = [index.finals(model, train, a.name) for a in (arm, full)]
         for name, role, tasks in aspects(index, model, train, status):
             changes = {t: difference(*(index.panel(f, t) for f in finals), against_base=False) for t in tasks}
-            usable = {t: change for t, change in changes.items() if change is not None}
-            if len(usable) > 1 and (pooled := pool(usable)) is not None:
+            there = {t: change for t, change in changes.items() if change is not None}
+            if len(there) > 1 and (pooled := pool(there)) is not None:
                 found.setdefault(_Key(model, train, arm.name, full.name, name, role), pooled)
-            elif len(usable) == 1:
-                task, change = next(iter(usable.items()))
+            elif len(there) == 1:
+                task, change = next(iter(there.items()))
                 found.setdefault(_Key(model, train, arm.name, full.name, task, _role(index, train, task)), change)
     return found
 
 
-def aspects(index: Index, model: str, train: str, status: dict) -> list[tuple[str, str, list[str]]]:
+def aspects(index: Index, model: str, train: str, status: Status) -> list[tuple[str, str, list[str]]]:
     """What LoRA and full SFT are compared on: (name, role, tasks). Pools leave out what can't show anything.
 
     That is cross-entropy, which has other units, and tasks on which the base is not above chance, unless taught.
     """
     tasks = dict(index.tasks(train))
-    texts = {t for (_, t), e in index.evidence.evals.items() if e.metric == "cross_entropy"} & set(tasks)
-    usable = [t for t in tasks if t not in texts and (tasks[t] == "in_domain" or status.get((model, t)) is not False)]
+    able = usable(index, model, train, status)
     found: list[tuple[str, str, list[str]]] = [(t, "in_domain", [t]) for t in tasks if tasks[t] == "in_domain"]
-    found += [(POOLED, "retention", [t for t in usable if tasks[t] == "retention"])]
-    found += [(ACROSS, "cross_domain", [t for t in usable if tasks[t] == "cross_domain"])]
-    found += [(t, tasks[t], [t]) for t in sorted(texts) if tasks[t] != "in_domain"]
+    found += [(POOLED, "retention", [t for t in able if tasks[t] == "retention"])]
+    found += [(ACROSS, "cross_domain", [t for t in able if tasks[t] == "cross_domain"])]
+    found += [(t, tasks[t], [t]) for t in sorted(texts(index, train)) if tasks[t] != "in_domain"]
     for skill in SKILLS:
-        asked = [t for t in usable if index.evidence.skills.get(t) == skill]
+        asked = [t for t in able if index.evidence.skills.get(t) == skill]
         roles = {tasks[t] for t in asked}
         role = roles.pop() if len(roles) == 1 else "several roles"
         found += [(f"{skill}, pooled", role, asked)] if asked else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from rankscope.report.answer_rows import MatchedPoint, MatchedRow
 from rankscope.report.evidence import Index, Panel, Run, difference, shared_items
+from rankscope.report.family import statuses, texts, usable
 from rankscope.report.rows import BaseRow
 from rankscope.report.tables import blocks
 from rankscope.stats.matched import Point, matched
@@ -15,26 +16,21 @@ from rankscope.stats.matched import Point, matched
 
 def matchings(index: Index, base: tuple[BaseRow, ...]) -> tuple[tuple[MatchedRow, ...], tuple[MatchedPoint, ...]]:
     """What each arm forgot at common levels of gain, and the points that say so."""
-    status = {(row.model, row.task): row.is_above_chance for row in base}
+    status = statuses(base)
     rows: list[MatchedRow] = []
     points: list[MatchedPoint] = []
     for model, train in blocks(index):
         tasks = dict(index.tasks(train))
         taught = next((t for t, role in tasks.items() if role == "in_domain"), None)
-        kept = [t for t, role in tasks.items() if role == "retention"]
-        texts = [t for t in kept if _metric(index, t) == "cross_entropy"]
-        scored = [t for t in kept if t not in texts and status.get((model, t)) is not False]
-        for metric, asked in (("accuracy", scored), ("cross_entropy", texts)):
+        in_nats = [t for t in texts(index, train) if tasks[t] == "retention"]
+        scored = usable(index, model, train, status, "retention")
+        for metric, asked in (("accuracy", scored), ("cross_entropy", in_nats)):
             if taught and asked:
                 found = _Block(index, model, train, taught, asked)
                 if found.is_worth_it:
                     rows += found.rows(metric)
                     points += found.points(metric)
     return tuple(rows), tuple(points)
-
-
-def _metric(index: Index, task: str) -> str:
-    return next((e.metric for (_, t), e in index.evidence.evals.items() if t == task), "")
 
 
 class _Block:

@@ -6,12 +6,11 @@ a family of its own. Tasks on which the base is not above chance are left out un
 
 from __future__ import annotations
 
-import re
 from itertools import combinations
 
 from rankscope.report.answer_rows import Question
 from rankscope.report.evidence import Index, Panel, difference, shared_items
-from rankscope.report.family import POOLED, as_pair, aspects
+from rankscope.report.family import POOLED, Status, as_pair, aspects, statuses
 from rankscope.report.rows import BaseRow
 from rankscope.report.tables import blocks
 from rankscope.stats import claims
@@ -21,7 +20,7 @@ from rankscope.stats.mcb import Scores
 
 def questions(index: Index, base: tuple[BaseRow, ...], margin: float) -> tuple[Question, ...]:
     """Every claim's answer, one set for each model and train task."""
-    status = {(row.model, row.task): row.is_above_chance for row in base}
+    status = statuses(base)
     rows = []
     for model, train in blocks(index):
         if not train:  # arms that exist already: no rank was swept
@@ -34,17 +33,14 @@ def questions(index: Index, base: tuple[BaseRow, ...], margin: float) -> tuple[Q
             claims.training_lowers_others(asked.across(), margin, alarm=index.evidence.alarm),
             claims.lora_is_above_full([pair for _, pair in asked.against_full(POOLED)], margin),
         )
-        rows += [
-            Question(model, train, a.claim, a.answer, a.test, re.sub(r"-(?=\d)", "−", a.why), claims.SOURCE)
-            for a in answers
-        ]
+        rows += [Question(model, train, a.claim, a.answer, a.test, a.why, claims.SOURCE) for a in answers]
     return tuple(rows)
 
 
 class _Asked:
     """The panels of one model and train task, as the claims want them."""
 
-    def __init__(self, index: Index, model: str, train: str, status: dict):
+    def __init__(self, index: Index, model: str, train: str, status: Status):
         self.index, self.model, self.train, self.status = index, model, train, status
         self.group = f"{model} trained on {train}"
         self.ranked = [a for a in index.trained_arms if a.kind == "lora"]

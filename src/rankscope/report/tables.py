@@ -13,6 +13,7 @@ from itertools import product
 
 import numpy as np
 
+from rankscope.provenance import public_name
 from rankscope.records import Ledger, Overlap, Role, RowCounts
 from rankscope.report.evidence import Index, Panel, Run, difference
 from rankscope.report.rows import (
@@ -253,6 +254,11 @@ def costs(index: Index) -> tuple[Cost, ...]:
         "Tuning learning rates (trials not chosen)": [r.result.ledger for r in index.runs if r.role == "trial"],
         "Evaluation": [e.ledger for e in index.evidence.evals.values()],
     }
+    more = {
+        "KL divergence from the base": index.evidence.divergences,
+        "Second scoring of the base": index.evidence.noise,
+    }
+    parts |= {name: [e.ledger for e in found.values()] for name, found in more.items() if found}
     everything = [ledger for ledgers in parts.values() for ledger in ledgers]
     total = sum((ledger.seconds for ledger in everything), 0.0)
     return tuple(_cost(name, ledgers, total) for name, ledgers in {**parts, "Total": everything}.items())
@@ -305,12 +311,6 @@ def provenance(index: Index) -> tuple[Fact, ...]:
         shown = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
         facts.append(Fact("Recipe (all arms)", ", ".join(f"{k} {v}" for k, v in shown.items() if v is not None)))
     return tuple(facts + _origins(index))
-
-
-def public_name(model_id: str) -> str:
-    """A hub id as it is; of a path only the last part, since a report is for others and a path is nobody's business."""
-    is_path = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1
-    return f"{model_id.rstrip('/').rsplit('/', 1)[-1]} (local)" if is_path else model_id
 
 
 def _origins(index: Index) -> list[Fact]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rankscope.records import GIVEN
+from rankscope.records import ALARM, GIVEN
 from rankscope.report import UNTRAINED
 from rankscope.report import wording as w
 from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
@@ -35,7 +35,7 @@ class Block:
     effects: tuple[Effect, ...]
     base: tuple[BaseRow, ...]
     margin: float
-    alarm: float = 0.1
+    alarm: float = ALARM
     names_model: bool = False
     choice: Recommendation | None = None
 
@@ -113,7 +113,9 @@ def _range(block: Block) -> str:
     chosen = next((h for h in block.headlines if h.arm == choice.arm), None)
     doubt = "" if chosen and _word(chosen.gain) == "better" else ", of which no gain is shown"
     doubt += ", which is shown to forget" if chosen and chosen.kept == LOST else ""
-    return f" Recommended: {choice.span}{apart}; of these {choice.arm}{doubt}."
+    so_far = " so far" if choice.awaited else ""
+    left = f" ({w.listing(list(choice.awaited))} not scored yet)" if choice.awaited else ""
+    return f" Recommended{so_far}: {choice.span}{apart}; of these {choice.arm}{doubt}{left}."
 
 
 def _recommended(block: Block) -> list[tuple[str, str]]:

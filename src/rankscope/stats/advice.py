@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rankscope.records import Needed
 from rankscope.stats.choice import Candidate, Prefer, Rule, Tier, choose, falls_short, preference
 from rankscope.stats.mcb import Best, Gap
-from rankscope.stats.wording import Unit, amount, number
+from rankscope.stats.wording import Unit, amount, listed, number
 
 _WORDS = {
     "cheapest within margin": "is the cheapest",
@@ -46,38 +46,50 @@ class RunnerUp:
     why: str
 
 
-def caveat(tier: Tier, able: Sequence[Candidate], chosen: Candidate) -> str:
-    """What must be said of retention with whatever arm is chosen from this tier; empty for the first."""
+def not_yet(awaited: Sequence[str]) -> list[str]:
+    """That some arms were in no comparison, because they are still to be scored."""
+    return [f"{listed(awaited)} {'is' if len(awaited) == 1 else 'are'} not scored yet"] if awaited else []
+
+
+def caveat(tier: Tier, able: Sequence[Candidate], chosen: Candidate) -> list[str]:
+    """What must be said of retention with whatever arm is chosen from this tier; nothing for the first."""
     words = {c.kept for c in able}
     if tier != "none shown to be kept":
-        return ""
+        return []
     if words == {"no data"}:
-        return "what was kept wasn't measured"
+        return ["what was kept wasn't measured"]
     if words == {"lost"}:
-        return "every rank left is shown to forget"
+        return ["every rank left is shown to forget"]
     said = "no rank is shown to keep " + ("as much as asked for" if "shown" in words else "what the base knew")
-    return said + (f", and {chosen.arm} is shown to forget" if chosen.kept == "lost" else "")
+    return [said + (f", and {chosen.arm} is shown to forget" if chosen.kept == "lost" else "")]
 
 
 def reason(
-    chosen: Candidate, rule: Rule, ranks: tuple[int, int], found: Best, said: str, is_told_apart: bool, unit: Unit
+    chosen: Candidate,
+    rule: Rule,
+    ranks: tuple[int, int],
+    found: Best,
+    said: Sequence[str],
+    is_told_apart: bool,
+    unit: Unit,
 ) -> str:
     """One sentence: what the arm is, and what must be said with it."""
     within, margin = span(ranks), amount(found.margin, unit)
-    if rule == "only one":
+    if rule == "only one" and not is_told_apart:
+        parts = [f"{chosen.arm} is the only arm scored so far"]
+    elif rule == "only one":
         parts = [f"{chosen.arm} is the only arm that is left to choose"]
     elif rule == "best seen":
         parts = [f"{chosen.arm} has the best score seen, but no arm is shown to be within {margin} of the best"]
     else:
         parts = [f"{chosen.arm} {_WORDS[rule]} among the arms shown to be within {margin} of the best"]
-    if not is_told_apart:
+    if not is_told_apart and len(found.arms) > 1:
         parts.insert(
             0, f"Nothing can be told apart: each of the {len(found.arms)} arms ({within}) can still be the best"
         )
     elif len(found.possible) > 1:
         parts.append(f"{within} can be the best")
-    if said:
-        parts.append(said)
+    parts += said
     if chosen.has_gain is False:
         parts.append(f"no gain over the base is shown for {chosen.arm}")
     if found.num_seeds == 1:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from rankscope.stats.mcb import Best, Scores, best
 
 KeptWord = Literal["shown", "not shown", "lost", "no data"]
 Prefer = Literal["cost", "retention", "gain"]
+PREFERENCES: tuple[Prefer, ...] = get_args(Prefer)
 Tier = Literal["shown to be kept", "none shown to be kept", "none"]
 Rule = Literal[
     "cheapest within margin", "most kept within margin", "best within margin", "best seen", "only one", "none"
@@ -45,6 +46,7 @@ class Candidate:
     ``kept`` is decided from simultaneous intervals; ``retention`` is the chance-corrected share; ``cost`` is in any
     unit, the same for all; ``gain`` is arm - base on the same items as the scores. ``kept_scores`` are those on the
     retention tasks, pooled, the same items for all arms, with (N,) clusters and strata as ``kept_labels``.
+    ``is_awaited``: its scores are still to come.
     """
 
     arm: str
@@ -56,6 +58,7 @@ class Candidate:
     gain: Contrast | None = None
     kept_scores: Scores | None = None
     kept_labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
+    is_awaited: bool = False
 
     @property
     def has_gain(self) -> bool | None:

@@ -18,14 +18,13 @@ from typing import Literal
 
 import numpy as np
 
-from rankscope.records import Contrast
+from rankscope.records import ALARM, Contrast
 from rankscope.stats.contrast import Pair, contrasts
 from rankscope.stats.mcb import Scores, best
-from rankscope.stats.wording import amount, listed, number
+from rankscope.stats.wording import amount, listed, minus, number
 
 SOURCE = "arXiv 2512.15634"
 RANKS = (32, 64)
-ALARM = 0.10
 AS_GOOD = "LoRA of rank 32 to 64 is as good as full fine-tuning on the task it was trained on"
 FLAT = "Recall hardly depends on the rank"
 INTERMEDIATE = "Reasoning is best at an intermediate rank"
@@ -56,7 +55,7 @@ def as_good_as_full(pairs: Sequence[tuple[int, Pair]], margin: float = 0.02, lev
     worst = min(found, key=lambda c: c.low)
     if lost := [c for c in found if c.high <= -c.margin]:
         return Answer(AS_GOOD, "does not hold", test, f"{_said(lost[0], asked, found)}: a loss beyond the margin")
-    if all(c.low > -c.margin for c in found):
+    if all(c.is_non_inferior for c in found):
         return Answer(AS_GOOD, "holds", test, f"the least sure of {number(len(found), 'comparison')}: "
                                               f"{_said(worst, asked, found)}")  # fmt: skip
     return Answer(AS_GOOD, "undecided", test, f"{_said(worst, asked, found)}: a loss of the margin isn't excluded")
@@ -125,7 +124,7 @@ def training_lowers_others(
         far = sum(c.high < -alarm for c in drops)
         why = f"{len(drops)} of {number(len(found), 'comparison')} show a drop, {far} beyond {amount(alarm)}"
         return Answer(DROP, "holds", test, f"{why}; the largest: {_said(drops[0], pairs, found)}")
-    if all(c.low > -c.margin for c in found):
+    if all(c.is_non_inferior for c in found):
         return Answer(DROP, "does not hold", test, f"the largest drop: {_said(worst, pairs, found)}")
     return Answer(DROP, "undecided", test, f"no drop is shown; the largest: {_said(worst, pairs, found)}")
 
@@ -160,7 +159,7 @@ def _said(found: Contrast, family: Sequence[Pair], all_found: Sequence[Contrast]
     pair = family[next(i for i, c in enumerate(all_found) if c is found)]
     unit = "points" if pair.higher_is_better else "nats"
     scale, digits = (100, 1) if unit == "points" else (1, 3)
-    low, high = (f"{scale * x:+.{digits}f}" for x in (found.low, found.high))
+    low, high = (minus(f"{scale * x:+.{digits}f}") for x in (found.low, found.high))
     sign = "+" if found.estimate.value > 0 else ""
     seeds = "" if found.estimate.num_seeds > 1 else ", this seed only"
     return (

@@ -29,7 +29,8 @@ class Recommendation:
     """The range of ranks that can be the best, the arm to use, and what that rests on.
 
     ``ranks``: lowest and highest rank of the ``possible`` arms (None without a candidate). ``within``: arms shown
-    within the margin of the best. ``is_told_apart`` is False if there were several arms and none could be excluded.
+    within the margin of the best. ``is_told_apart`` is False if there are several arms and none could be excluded.
+    ``awaited``: arms whose scores are still to come, of which nothing is known.
     ``open_question`` is empty if nothing is left to decide; ``needed`` belongs to it. ``compared``: the comparison.
     """
 
@@ -47,6 +48,7 @@ class Recommendation:
     open_question: str = ""
     needed: Needed | None = None
     compared: Best | None = None
+    awaited: tuple[str, ...] = ()
 
     @property
     def span(self) -> str:
@@ -70,11 +72,13 @@ def recommend(
     ValueError as ``mcb.best`` does.
     """
     scored = [c for c in candidates if c.scores is not None]
-    unscored = [Excluded(c.arm, c.rank, "has no in-domain scores") for c in candidates if c.scores is None]
+    awaited = tuple(c.arm for c in candidates if c.scores is None and c.is_awaited)
+    unscored = [Excluded(c.arm, c.rank, "is not scored yet" if c.is_awaited else "has no in-domain scores")
+                for c in candidates if c.scores is None]  # fmt: skip
     tier, able = by_tier(scored, margin, retain, level)
     if not able:
         return Recommendation(None, (), (), None, "none", "no arm has in-domain scores to compare", "none", False,
-                              excluded=tuple(unscored))  # fmt: skip
+                              excluded=tuple(unscored), awaited=awaited)  # fmt: skip
 
     def compare(arms: Sequence[Candidate]) -> Best:
         return best([c.scores for c in arms], margin, clusters, strata, level)
@@ -85,8 +89,8 @@ def recommend(
     names = {c.arm for c in able}
     barred = [advice.barred(c, tier, retain) for c in scored if c.arm not in names]
     beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
-    is_told_apart = bool(barred or beaten) or len(scored) == 1
-    said = advice.caveat(tier, able, chosen)
+    is_told_apart = bool(barred or beaten) or len(scored) + len(awaited) == 1
+    said = [*advice.not_yet(awaited), *advice.caveat(tier, able, chosen)]
     decisive = _decisive(able, found, chosen, rule, prefer)
     more = _more(decisive, found)
     without = compare(scored) if barred else None
@@ -110,6 +114,7 @@ def recommend(
         open_question=advice.question(decisive, found, margin, unit),
         needed=more,
         compared=found,
+        awaited=awaited,
     )  # fmt: skip
 
 

@@ -10,7 +10,12 @@ Unit = Literal["points", "nats"]
 
 def amount(value: float, unit: Unit = "points") -> str:
     """A difference of scores with its unit; a score of 0 to 1 is told in points (hundredths)."""
-    return f"{value:.3f} nats" if unit == "nats" else f"{100 * value:.1f} points"
+    return f"{minus(f'{value:.3f}')} nats" if unit == "nats" else f"{minus(f'{100 * value:.1f}')} points"
+
+
+def minus(figure: str) -> str:
+    """One number, already written, with a true minus sign. Never for a whole sentence: names have hyphens."""
+    return figure.replace("-", "−")
 
 
 def listed(names: Sequence[object]) -> str:

@@ -13,11 +13,12 @@ from rankscope.models.base import OUT_OF_MEMORY, Base
 from rankscope.models.delta import Update
 from rankscope.models.given import read_given
 from rankscope.models.locate import adapter_folder
-from rankscope.models.update import checkpoint_update, given_update, stored_update
+from rankscope.models.update import checkpoint_update, given_update, stored_update, tensors_of
 from rankscope.records import Role, RunSpec, TaskRef
 from rankscope.study.diagnosis import Wanted, wanted
 from rankscope.study.plan import run_key
 from rankscope.study.subjects import Subjects, diagnose
+from rankscope.study.weights import checked, refuse_unfinite
 
 Evaluations = Sequence[tuple[TaskRef, Role]]
 
@@ -44,7 +45,7 @@ class Diagnoser:
 
     def diagnose(self, spec: RunSpec, train: TaskRef | None, evaluations: Evaluations,
                  has_time: Callable[[], bool]) -> None:  # fmt: skip
-        """Make what is left for one run. Raises ModelError if its weights don't fit the base."""
+        """Make what is left for one run. Raises DamagedWeights as ``weights.applied``."""
         left = self.left(spec, train, evaluations)
         if not left or not has_time():
             return
@@ -70,4 +71,8 @@ class Diagnoser:
             return given_update(read_given(adapter_folder(spec.arm.path)))
         if spec.arm.kind == "checkpoint":
             return checkpoint_update(base, spec.arm)
-        return stored_update(base, spec, self.store.blobs.path(run_key(spec)))
+        path = self.store.blobs.path(run_key(spec))
+        with checked(path):
+            update = stored_update(base, spec, path)
+            refuse_unfinite(tensors_of(update))
+        return update

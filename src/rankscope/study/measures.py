@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from rankscope.provenance import content_key
 from rankscope.records import EvalResult, Recipe, RunResult, RunSpec, TaskRef
+from rankscope.stats.wording import listed, number
 from rankscope.study.plan import run_key, task_key
 from rankscope.tasks import task as tasks
 
@@ -21,6 +22,7 @@ MOST_TEXTS = 100
 NOISE_ITEMS = {"generate": 50}
 """Items of a task that the base answers twice, by kind; generating takes long, so that fewer must do."""
 MOST_NOISE_ITEMS = 200
+KL, NOISE, TRIAL = "KL divergence from the base", "second scoring", "score"
 NOISE_TOKENS = 1024
 """Batch of the second scoring, a quarter of the usual one: other rows side by side, other padding."""
 
@@ -90,20 +92,38 @@ def noise(study: Any) -> list[Measure]:
     return [Measure("noise", ref, noise_key(ref)) for ref in refs]
 
 
+@dataclass(frozen=True)
+class Gap:
+    """What is not measured of one run beside its scores: ``what`` kind of thing, on which ``tasks``.
+
+    ``is_all``: none of it is. ``is_lost``: the weights are gone, so that it never will be.
+    """
+
+    spec: RunSpec
+    what: str
+    tasks: tuple[str, ...]
+    is_all: bool
+    is_lost: bool
+
+    @property
+    def where(self) -> str:
+        return self.spec.model.name if self.spec.train is None else f"{self.spec.model.name} on {self.spec.train.name}"
+
+    @property
+    def part(self) -> str:
+        return self.what if self.is_all else f"{self.what} on {listed(self.tasks)}"
+
+
 @dataclass
 class Found:
-    """What a store holds of a study's runs: records by (run key, task name), as ``report.evidence`` describes them.
-
-    ``arms`` and ``trials`` count what can't be measured any more, by model and train task.
-    """
+    """What a store holds of a study's runs: records by (run key, task name), as ``report.evidence`` describes them."""
 
     store: Any
     runs: list[tuple[RunSpec, str, RunResult, str]] = field(default_factory=list)
     evals: dict[tuple[str, str], EvalResult] = field(default_factory=dict)
     divergences: dict[tuple[str, str], EvalResult] = field(default_factory=dict)
     noise: dict[tuple[str, str], EvalResult] = field(default_factory=dict)
-    arms: dict[str, list[str]] = field(default_factory=dict)
-    trials: dict[str, int] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
 
     def add(
         self,
@@ -121,34 +141,72 @@ class Found:
         for wanted, into in ((scores, self.evals), (divergences, self.divergences), (noise, self.noise)):
             results = ((m.ref.name, self.store.eval(key, m.key)) for m in wanted)
             into.update({(key, name): result for name, result in results if result is not None})
-        more, have = (scores, self.evals) if role == "trial" else (divergences, self.divergences)
-        is_whole = spec.train is None or all((key, m.ref.name) in have for m in more)
-        if found.status == "done" and not is_whole and not self.store.blobs.has(key):
-            where = f"{spec.model.name} on {spec.train.name}"
-            if role == "trial":
-                self.trials[where] = self.trials.get(where, 0) + 1
-            elif spec.arm.name not in self.arms.setdefault(where, []):
-                self.arms[where].append(spec.arm.name)
+        if found.status != "done":
+            return
+        extras = [(KL, divergences, self.divergences), (NOISE, noise, self.noise)]
+        for what, wanted, into in [*extras, (TRIAL, scores, self.evals)] if role == "trial" else extras:
+            left = tuple(dict.fromkeys(m.ref.name for m in wanted if (key, m.ref.name) not in into))
+            if left:
+                is_lost = spec.train is not None and not self.store.blobs.has(key)
+                self.gaps.append(Gap(spec, what, left, len(left) == len({m.ref.name for m in wanted}), is_lost))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is not measured yet whose weights are there."""
+        return any(not gap.is_lost for gap in self.gaps)
 
     def notes(self) -> list[str]:
-        """What is not measured beside the scores, in sentences: it failed, or the weights are gone for good."""
+        """What is not measured beside the scores, in sentences: it failed, its weights are gone, or it is to do yet."""
+        return [*self._failed(), *self._lost(), *self._open()]
+
+    def _failed(self) -> list[str]:
         names = {key: spec.name for spec, key, _, _ in self.runs}
-        extras = (("KL divergence from the base", self.divergences), ("second scoring", self.noise))
-        failed = [
+        trials = {key for _, key, _, role in self.runs if role == "trial"}
+        scores = {own: result for own, result in self.evals.items() if own[0] in trials}
+        return [
             f"{names[key]}: the {what} on {task} failed: {result.message}."
-            for what, results in extras
+            for what, results in ((KL, self.divergences), (NOISE, self.noise), ("scoring", scores))
             for (key, task), result in results.items()
             if result.status == "failed"
         ]
-        told = [
-            f"{where}: the KL divergence from the base was not measured for {', '.join(names)}, whose weights are no "
-            "longer stored."
-            for where, names in self.arms.items()
-        ]
-        for where, num in self.trials.items():
-            runs = "1 learning-rate trial that lost has" if num == 1 else f"{num} learning-rate trials that lost have"
-            told.append(f"{where}: {runs} no scores; the weights are no longer stored.")
-        return failed + told
+
+    def _lost(self) -> list[str]:
+        told = []
+        for (where, part), gaps in self._grouped(is_lost=True).items():
+            if gaps[0].what == TRIAL:
+                tasks = "" if gaps[0].is_all else f" on {listed(gaps[0].tasks)}"
+                runs = f"{number(len(gaps), 'learning-rate trial')} that lost {'has' if len(gaps) == 1 else 'have'}"
+                told.append(f"{where}: {runs} no scores{tasks}; the weights are no longer stored.")
+            else:
+                told.append(f"{where}: the {part} was not measured for {self._arms(gaps)}, whose weights are no longer "
+                            "stored.")  # fmt: skip
+        return told
+
+    def _open(self) -> list[str]:
+        told = []
+        for (where, part), gaps in self._grouped(is_lost=False).items():
+            of = number(len(gaps), "learning-rate trial") + " that lost" if gaps[0].what == TRIAL else self._arms(gaps)
+            told.append(f"{where}: the {part} is still to be measured for {of}.")
+        return told
+
+    def _grouped(self, is_lost: bool) -> dict[tuple[str, str], list[Gap]]:
+        """Gaps that one sentence can tell, by where and what."""
+        found: dict[tuple[str, str], list[Gap]] = {}
+        for gap in self.gaps:
+            if gap.is_lost == is_lost:
+                found.setdefault((gap.where, gap.part), []).append(gap)
+        return found
+
+    def _arms(self, gaps: Sequence[Gap]) -> str:
+        """The arms, with the seeds in question where an arm has others that are not."""
+        seeds: dict[str, list[int]] = {}
+        for gap in gaps:
+            seeds.setdefault(gap.spec.arm.name, []).append(gap.spec.seed)
+        place = (gaps[0].spec.model.name, gaps[0].spec.train)
+        has = [s.arm.name for s, _, r, role in self.runs
+               if (s.model.name, s.train) == place and role == "final" and r.status == "done"]  # fmt: skip
+        return ", ".join(name if len(own) == has.count(name) else f"{name} (seed {', '.join(map(str, own))})"
+                         for name, own in seeds.items())  # fmt: skip
 
 
 def losing(finals: Sequence[RunSpec], trials: Iterable[RunSpec]) -> list[RunSpec]:

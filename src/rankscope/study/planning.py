@@ -91,6 +91,7 @@ class _Work:
     scored: list[Ledger] = field(default_factory=list)
     blank: dict[str, int] = field(default_factory=dict)
     _tokens: dict[TaskRef, int] = field(default_factory=dict)
+    _carved: dict[TaskRef, int] = field(default_factory=dict)
 
     def train(self, ref: TaskRef, specs: list[RunSpec], found: dict) -> None:
         """Count runs of one train task: those found, and those to do."""
@@ -130,10 +131,13 @@ class _Work:
         return sum(fc.text_tokens(s) + part.max_new_tokens for s in part.samples)
 
     def _validation_tokens(self, ref: TaskRef) -> int:
-        """Tokens of the rows that the recipe carves from a train task."""
-        recipe, samples = self.study.config.recipe(), self.study.samples(ref)
-        num = min(recipe.validation_max, max(1, round(len(samples) * recipe.validation)))
-        return round(num * sum(min(recipe.max_length, fc.text_tokens(s)) for s in samples) / len(samples))
+        """Tokens of the rows that the recipe carves from a train task, counted once."""
+        if ref not in self._carved:
+            recipe, samples = self.study.config.recipe(), self.study.samples(ref)
+            num = min(recipe.validation_max, max(1, round(len(samples) * recipe.validation)))
+            tokens = sum(min(recipe.max_length, fc.text_tokens(s)) for s in samples)
+            self._carved[ref] = round(num * tokens / len(samples))
+        return self._carved[ref]
 
     def _test_tokens(self, task: TaskRef) -> int:
         """Tokens of a test task, counted once; generated answers count as their full length."""

@@ -65,11 +65,7 @@ def next_rate(lr: float, is_up: bool) -> float:
     return float(f"{mantissa}e{exponent + shift}")
 
 
-def _trial(spec: RunSpec, found: RunResult) -> Trial:
-    return Trial(spec.lr, found.validation_loss, found.validation_se, found.validation_items)
-
-
-def edges(model: ModelRef, train: TaskRef, rates: list[Rates]) -> list[str]:
+def edge_notes(model: ModelRef, train: TaskRef, rates: Sequence[Rates]) -> list[str]:
     """What a reader must know of rates whose best trial lies at the end of the grid: a better one may lie beyond."""
     told = []
     for end, words in (("low", "lowest"), ("high", "highest")):
@@ -78,3 +74,7 @@ def edges(model: ModelRef, train: TaskRef, rates: list[Rates]) -> list[str]:
             told.append(f"{model.name} on {train.name}: the best learning rate tried is the {words} one for "
                         f"{', '.join(names)}; a better one may lie beyond.")  # fmt: skip
     return told
+
+
+def _trial(spec: RunSpec, found: RunResult) -> Trial:
+    return Trial(spec.lr, found.validation_loss, found.validation_se, found.validation_items)

@@ -11,22 +11,20 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from rankscope.errors import ModelError, RunFailed, StoreError
+from rankscope.errors import DamagedWeights, ModelError, StoreError
 from rankscope.evaluation import divergence
 from rankscope.evaluation.suite import evaluate, text_rows
 from rankscope.models.base import OUT_OF_MEMORY, load
 from rankscope.models.locate import check_safetensors
 from rankscope.provenance import content_key, environment
 from rankscope.records import Arm, EvalResult, ModelRef, RunResult, RunSpec, Score, TaskRef
-from rankscope.stats.estimate import rate_estimate
 from rankscope.storage.blobs import FULL, full_disk
 from rankscope.study import measures
 from rankscope.study.diagnosing import Diagnoser
 from rankscope.study.measures import NOISE_TOKENS, Measure
 from rankscope.study.plan import base_spec, cohorts, given_spec, run_key
 from rankscope.study.rates import arm_rates
+from rankscope.study.scoring import ticker
 from rankscope.study.weights import applied, as_given, given_facts
 from rankscope.tasks import task as tasks
 from rankscope.training.cohort import TrainSet, encode_train_set
@@ -41,27 +39,37 @@ class Runner:
         self._base, self._prepared, self._sets, self._references = None, {}, {}, {}
         self._tried: set[str] = set()
         self._inside = Diagnoser(study, store, lambda: self.base, lambda ref: self._set(ref).validation, progress)
+        self._has_skipped = False
 
     @property
     def base(self):
-        if self._base is None:
-            self._base = load(self.model)
-            self._refuse_other_numerics()
+        """The base. Raises StoreError if its scores in the store were made in another number format."""
+        if other := self._other_numerics():
+            hint = "Give another --store, or the machine and dtype of the first run"
+            raise StoreError(other, where=str(self.store.folder), hint=hint)
         return self._base
 
-    def _refuse_other_numerics(self) -> None:
-        """Scores in one number format must not be set against a base's in another.
+    def _other_numerics(self) -> str:
+        """How the base's number format differs from that of its stored scores; empty if it doesn't.
 
-        ``dtype: auto`` depends on the device.
+        Scores in one must not be set against a base's in another. ``dtype: auto`` depends on the device.
         """
+        if self._base is None:
+            self._base = load(self.model)
         found, now = self.store.run(run_key(base_spec(self.model))), where(self._base)
-        if found is None or not found.environment:
-            return
-        for name in ("device", "dtype"):
-            if found.environment.get(name) != now[name]:
-                what = f"the base was scored here with {name} {found.environment.get(name)}, and now it is {now[name]}"
-                hint = "Give another --store, or the machine and dtype of the first run"
-                raise StoreError(what, where=str(self.store.folder), hint=hint)
+        before = found.environment if found is not None else {}
+        for name in ("device", "dtype") if before else ():
+            if before.get(name) != now[name]:
+                return f"the base was scored here with {name} {before.get(name)}, and now it is {now[name]}"
+        return ""
+
+    def _skips_extras(self) -> bool:
+        """Whether the base here is of another number format, so that what no verdict waits for is left out; says so."""
+        other = self._other_numerics()
+        if other and not self._has_skipped:
+            self._note(f"what is measured beside the scores is left out: {other}")
+            self._has_skipped = True
+        return bool(other)
 
     def _find(self, keys: Iterable[str]) -> dict[str, RunResult]:
         """Stored runs. One that ran out of memory is tried once more by every new command: settings may be others."""
@@ -137,15 +145,18 @@ class Runner:
         more = measures.divergences(self.study, [ref], evaluations)
         left = [s for s in specs if not self._is_scored(s, scores)]
         for group in cohorts(specs):
-            if not self._has_time():
-                return
-            # Without stored weights the run must be trained again to be scored; with them it isn't.
-            self._train(group, {s for s in group if s in left and self._must_train(s)}, ref, f"seed {seed}")
+            for _ in range(2):  # once more for weights that turn out to be damaged when they are put on the base
+                if not self._has_time():
+                    return
+                # Without stored weights the run must be trained again to be scored; with them it isn't.
+                todo = {s for s in group if s in left and not self._is_scored(s, scores) and self._must_train(s)}
+                self._train(group, todo, ref, f"seed {seed}")
+                if all([self._measure_stored(spec, [*scores, *more]) for spec in group]):
+                    break
             for spec in group:
-                self._measure_stored(spec, [*scores, *more])
                 if spec.arm.kind == "full":
                     self._diagnose(spec, ref, evaluations)
-                self._drop_large(spec)
+                    self._drop_large(spec, [*scores, *more], self._inside.left(spec, ref, evaluations))
         if left and self.progress:
             self.progress.table([r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name])
 
@@ -155,8 +166,8 @@ class Runner:
         for spec in self._losing(ref) if wanted else ():
             if not self._has_time():
                 return
-            self._measure_stored(spec, wanted)
-            self._drop_large(spec)
+            self._measure_stored(spec, wanted, is_extra=True)
+            self._drop_large(spec, wanted)
 
     def _diagnose_given(self) -> None:
         trained = [ref for _, ref in self.study.resolve()[1]]
@@ -176,8 +187,12 @@ class Runner:
         """Look inside a finished run, if its weights are stored."""
         found = self.store.run(run_key(spec))
         is_left = found is not None and found.status == "done" and self._inside.left(spec, ref, evaluations)
-        if is_left and self._has_weights(spec, "can't be measured any more"):
-            self._inside.diagnose(spec, ref, evaluations, self._has_time)
+        then = "can't be measured any more"
+        if is_left and self._has_weights(spec, then) and not self._skips_extras():
+            try:
+                self._inside.diagnose(spec, ref, evaluations, self._has_time)
+            except DamagedWeights as error:
+                self._drop_damaged(spec, error, then)
 
     def _losing(self, ref: TaskRef) -> list[RunSpec]:
         finals = self.study.finals(self._find, self.model, ref, self.study.config.seeds[0])
@@ -199,11 +214,18 @@ class Runner:
         try:
             check_safetensors(blobs.path(key))
         except ModelError as error:
-            blobs.remove(key)
-            if self.progress:
-                self.progress.note(f"{spec.name} {then}: {error.what} ({error.where})")
+            self._drop_damaged(spec, error, then)
             return False
         return True
+
+    def _drop_damaged(self, spec: RunSpec, error: ModelError, then: str) -> None:
+        path = self.store.blobs.path(run_key(spec))
+        self.store.blobs.remove(run_key(spec))
+        self._note(f"{spec.name} {then}: {error.what} ({path})")
+
+    def _note(self, text: str) -> None:
+        if self.progress:
+            self.progress.note(text)
 
     def _is_scored(self, spec: RunSpec, scores: Sequence[Measure]) -> bool:
         found = self._find([run_key(spec)]).get(run_key(spec))
@@ -213,12 +235,12 @@ class Runner:
 
     def _left(self, key: str, wanted: Sequence[Measure]) -> list[Measure]:
         """What has no row yet; one that says out of memory counts only if this very command made it."""
+        return [m for m in self._open(key, wanted) if key + m.key not in self._tried]
 
-        def is_there(own: str) -> bool:
-            found = self.store.eval_outcome(key, own)
-            return found is not None and (key + own in self._tried or not found[1].startswith(OUT_OF_MEMORY))
-
-        return [measure for measure in wanted if not is_there(measure.key)]
+    def _open(self, key: str, wanted: Sequence[Measure]) -> list[Measure]:
+        """What this command or, where memory ended, the next one has to measure."""
+        found = {m: self.store.eval_outcome(key, m.key) for m in wanted}
+        return [m for m, row in found.items() if row is None or row[1].startswith(OUT_OF_MEMORY)]
 
     def _train(self, specs: list[RunSpec], missing: set[RunSpec], ref: TaskRef, what: str) -> None:
         """Train what is missing of ``specs``, in the cohorts that ``specs`` as a whole is cut into."""
@@ -256,8 +278,7 @@ class Runner:
 
     def _halves(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
         """A cohort that doesn't fit into memory as two."""
-        if self.progress:
-            self.progress.note(f"{len(specs)} runs side by side don't fit into memory; going on with half as many")
+        self._note(f"{len(specs)} runs side by side don't fit into memory; going on with half as many")
         middle = len(specs) // 2
         self._cohort(specs[:middle], ref, what)
         self._cohort(specs[middle:], ref, what)
@@ -269,27 +290,47 @@ class Runner:
             self._sets[ref] = encode_train_set(self.base, samples, self.study.config.recipe())
         return self._sets[ref]
 
-    def _measure_stored(self, spec: RunSpec, wanted: Sequence[Measure]) -> None:
-        """Measure what is left of a finished run, if its weights are stored. Nothing is trained for it."""
-        key = run_key(spec)
-        found = self.store.run(key)
-        if found is None or found.status != "done" or not self.store.blobs.has(key):
-            return
-        if self._left(key, wanted) and self._has_weights(spec, "can't be measured any more"):
-            self._measure(key, spec.arm.name, wanted, lambda base: applied(base, spec, self.store.blobs.path(key)))
+    def _measure_stored(self, spec: RunSpec, wanted: Sequence[Measure], is_extra: bool = False) -> bool:
+        """Measure what is left of a finished run, if its weights are stored. Nothing is trained for it.
 
-    def _drop_large(self, spec: RunSpec) -> None:
-        """Full SFT's weights, if nobody wants them, are gone at once, not only when the whole train task is done."""
+        False if its weights were there, but damaged: they are removed, and count as none from then on.
+        """
+        key, blobs = run_key(spec), self.store.blobs
+        found = self.store.run(key)
+        if found is None or found.status != "done" or not blobs.has(key):
+            return True
+        if left := self._left(key, wanted):
+            is_needed = not is_extra and any(m.kind == "score" for m in left)
+            then = "is trained again" if is_needed else "can't be measured any more"
+            if not self._has_weights(spec, then):
+                return False
+            try:
+                self._measure(key, spec.arm.name, wanted, lambda base: applied(base, spec, blobs.path(key)), is_extra)
+            except DamagedWeights as error:
+                self._drop_damaged(spec, error, then)
+                return False
+        return True
+
+    def _drop_large(self, spec: RunSpec, wanted: Sequence[Measure], inside: Sequence = ()) -> None:
+        """Full SFT's weights, if nobody wants them, are gone at once, not only when the whole train task is done.
+
+        ``inside``: diagnoses that are left to make.
+        """
         key = run_key(spec)
         is_wanted = self.study.config.keep != "adapters" or key in self.store.wanted_by_others(self.study.key)
-        if spec.arm.kind == "full" and not is_wanted:
+        if spec.arm.kind == "full" and not is_wanted and not inside and not self._open(key, wanted):
             self.store.blobs.remove(key)
 
-    def _measure(self, key: str, label: str, wanted: Sequence[Measure], weights) -> None:
-        """Measure the base under ``weights`` in every way that has no row yet."""
-        jobs = [(measure, *self._job(measure)) for measure in self._left(key, wanted)]
-        if not jobs:
+    def _measure(self, key: str, label: str, wanted: Sequence[Measure], weights, is_extra: bool = False) -> None:
+        """Measure the base under ``weights`` in every way that has no row yet.
+
+        ``is_extra``: no verdict waits for any of it, as none does for divergences and noise.
+        """
+        left = self._left(key, wanted)
+        is_extra = is_extra or all(measure.kind != "score" for measure in left)
+        if not left or (is_extra and self._skips_extras()):
             return
+        jobs = [(measure, *self._job(measure)) for measure in left]
         tick = ticker(self.progress, f"scoring {label}", "items", sum(size for _, size, _ in jobs))
         with weights(self.base) as base:
             for measure, _, job in jobs:
@@ -327,12 +368,15 @@ class Runner:
         """Drop the weights that ``keep`` doesn't name, once all that needs them is measured."""
         config, evaluations = self.study.config, self.study.config.evaluations(raw)
         finals = [s for seed in config.seeds for s in self.study.finals(self._find, self.model, ref, seed)]
+        trials = [s for specs in self.study.arm_trials(self.model, ref) for s in arm_rates(self._find, specs).trials]
+        mine = {run_key(s) for s in [*finals, *trials]}
         scores = measures.scores(self.study, evaluations)
-        if not all(self._is_scored(s, scores) for s in finals):
-            return
-        more, trial = measures.divergences(self.study, [ref], evaluations), measures.trial_scores(self.study, raw)
-        wait = [(s, more) for s in finals] + [(s, trial) for s in self._losing(ref)]
-        if any(self.store.blobs.has(run_key(s)) and self._left(run_key(s), wanted) for s, wanted in wait):
+        every = [*scores, *measures.divergences(self.study, [ref], evaluations)]
+        trial = measures.trial_scores(self.study, raw)
+        wait = [(s, every) for s in finals] + [(s, trial) for s in self._losing(ref)]
+        is_waiting = any(self.store.blobs.has(run_key(s)) and self._open(run_key(s), wanted) for s, wanted in wait)
+        if is_waiting or not all(self._is_scored(s, scores) for s in finals):
+            self.store.want(self.study.key, mine, mine)  # nor may another study of this store drop them
             return
         if any(self.store.blobs.has(run_key(s)) and self._inside.left(s, ref, evaluations) for s in finals):
             return
@@ -342,48 +386,7 @@ class Runner:
                     if (h.model, h.train) == (self.model.name, raw.name) and h.gain is not None]  # fmt: skip
             best = max(rows, key=lambda h: h.gain.contrast.estimate.value, default=None)
             wanted = {run_key(s) for s in finals if best is not None and s.arm.name == best.arm}
-        trials = [s for specs in self.study.arm_trials(self.model, ref) for s in arm_rates(self._find, specs).trials]
-        mine = {run_key(s) for s in [*finals, *trials]}
         wanted = mine if config.keep == "all" else wanted
         self.store.want(self.study.key, mine, wanted)
         for key in mine - wanted - self.store.wanted_by_others(self.study.key):
             self.store.blobs.remove(key)
-
-
-def ticker(progress: Any, label: str, unit: str, total: int = 0) -> Callable[..., None]:
-    """For training: called with (step, total, loss). For scoring: with the number of items done."""
-    seen = [0]
-
-    def tick(step: int, of: int = 0, loss: float | None = None) -> None:
-        if progress is None:
-            return
-        if not seen[0]:
-            progress.start(label, of or total, unit)
-        now = step if of else seen[0] + step
-        progress.advance(label, now - seen[0], **({} if loss is None else {"loss": loss}))
-        seen[0] = now
-        if now == (of or total):
-            progress.finish(label)
-
-    return tick
-
-
-def score_model(model: ModelRef, refs: list[TaskRef], adapter: str | None, data_dir, progress) -> list[dict]:
-    """Scores of one model on tasks, with items. Raises InputError for a missing model, adapter or task."""
-    prepared = [tasks.prepare(r, data_dir) for r in refs]
-    base = load(model)
-    rows = []
-    for ref, task in zip(refs, prepared, strict=True):
-        tick = ticker(progress, f"scoring {ref.name}", "items", len(task.samples))
-        with as_given(base, Arm("given", "adapter", path=adapter)) if adapter else nullcontext(base) as worn:
-            found = evaluate(worn, task, "", "", tick)
-        if found.status == "failed":
-            raise RunFailed(f"{ref.name} can't be scored: {found.message}", stage="score")
-        clusters = np.array([s.cluster or s.item for s in found.scores])
-        shared = clusters if any(s.cluster for s in found.scores) else None
-        estimate = rate_estimate(np.array([s.value for s in found.scores]), shared)
-        above = None if found.chance is None else estimate.low > found.chance
-        rows.append({"task": ref.name, "metric": found.metric, "value": estimate.value, "low": estimate.low,
-                     "high": estimate.high, "n": len(found.scores), "chance": found.chance, "above_chance": above,
-                     "items": [s.__dict__ for s in found.scores]})  # fmt: skip
-    return rows

@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rankscope.config import StudyConfig, from_dict, load
 from rankscope.errors import InputError, StoreError
 from rankscope.plugins import did_you_mean
-from rankscope.provenance import content_key, environment
+from rankscope.provenance import content_key, environment, public_name
 from rankscope.records import Arm, Contrast, ModelRef, RunSpec, TaskRef
 from rankscope.report import UNTRAINED, render
-from rankscope.report.tables import public_name
 from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
 from rankscope.study import measures, preflight, rows
 from rankscope.study.diagnosis import Diagnosed
 from rankscope.study.plan import Plan, base_spec, candidates, given_spec
-from rankscope.study.rates import Find, arm_rates, edges
+from rankscope.study.rates import Find, arm_rates, edge_notes
+from rankscope.study.stored import StoredAdapter
 from rankscope.tasks import task as tasks
 
 
@@ -144,7 +144,7 @@ class Study:
                     inside.add(self, given_spec(model, arm), train[0][1] if train else None, judged)
                 for raw, ref in train:
                     rates = [arm_rates(opened.runs, trials) for trials in self.arm_trials(model, ref)]
-                    notes += edges(model, raw, rates)
+                    notes += edge_notes(model, raw, rates)
                     finals = [replace(r.chosen, seed=seed) for seed in self.config.seeds for r in rates if r.is_settled]
                     scores = measures.scores(self, self.config.evaluations(raw))
                     more = measures.divergences(self, [ref], self.config.evaluations(raw))
@@ -182,7 +182,9 @@ class Study:
             diagnoses=inside.found,
         )
         evidence = with_margin(evidence)
-        return StudyResult(build(evidence), evidence, Path(store))
+        return StudyResult(
+            build(evidence), evidence, Path(store), has_more_to_measure=found.has_more or bool(inside.pending)
+        )
 
     def skills(self) -> dict[str, str]:
         """What each task of the study mainly asks for, by name: as the study says, else as the task says ('': neither).
@@ -200,10 +202,14 @@ def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:
 
 
 class StudyResult:
-    """What a study has measured so far."""
+    """What a study has measured so far.
 
-    def __init__(self, view: Any, evidence: Any, store: Path):
+    ``has_more_to_measure``: ``run`` would still measure divergences, noise or lost trials; no verdict waits for it.
+    """
+
+    def __init__(self, view: Any, evidence: Any, store: Path, has_more_to_measure: bool = False):
         self._view, self.evidence, self._store = view, evidence, store
+        self.has_more_to_measure = has_more_to_measure
 
     def view(self) -> Any:
         return self._view
@@ -214,11 +220,14 @@ class StudyResult:
 
     @property
     def failed(self) -> list[tuple[str, str]]:
-        """Runs and scorings that failed, by name, with what they said."""
+        """Runs and scorings that failed, by name, with what they said.
+
+        A trial that lost counts for its training alone: no verdict needs its scores, and the notes say which failed.
+        """
         runs = [(spec.name, found.message) for spec, _, found, _ in self.evidence.runs if found.status == "failed"]
-        names = {key: spec.name for spec, key, _, _ in self.evidence.runs}
+        names = {key: spec.name for spec, key, _, role in self.evidence.runs if role == "final"}
         return runs + [(f"{names[key]} on {task}", found.message) for (key, task), found in self.evidence.evals.items()
-                       if found.status == "failed"]  # fmt: skip
+                       if found.status == "failed" and key in names]  # fmt: skip
 
     @property
     def is_complete(self) -> bool:
@@ -285,19 +294,16 @@ class StudyResult:
         the study file. ``train`` and ``model`` are needed if there are several. Raises InputError if there is no such
         recommendation.
         """
-        from rankscope.report.advice import under_terms
+        from rankscope.report.advice import check_terms, under_terms
 
+        check_terms(retain, prefer)
         found = [a for a in self._view.advice if train in (None, a.train) and model in (None, a.model)]
         if len(found) != 1:
-            names = "; ".join(f"train {a.train}, model {a.model}" for a in self._view.advice) or "none yet"
+            names = "; ".join(f"train {a.train}, model {a.model}" for a in self._view.advice) or "none"
             what = "several recommendations; name the train task or the model" if found else "no such recommendation"
-            raise InputError(what, hint=f"There are: {names}")
+            raise InputError(what, hint=". ".join([f"There are: {names}", *self.without_recommendation()]))
         if retain is None and prefer is None:
             return found[0].choice
-        if retain is not None and not 0 < retain <= 1:
-            raise InputError("retain is a share of what the base could do: above 0, at most 1", got=retain)
-        if prefer not in (None, "cost", "retention", "gain"):
-            raise InputError("prefer is one of cost, retention, gain", got=prefer)
         return under_terms(self.evidence, self._view.headlines, self._view.base, found[0], (retain, prefer))
 
     def diagnostic(self, name: str) -> Any:
@@ -308,6 +314,12 @@ class StudyResult:
         from rankscope.study.frames import of_study
 
         return of_study(self.evidence, name)
+
+    def without_recommendation(self) -> list[str]:
+        """Why there is no recommendation, for each model and train task that has none."""
+        from rankscope.report.advice import silences
+
+        return silences(self.evidence, self._view.advice)
 
     def adapter(self, arm: str, seed: int, train: str | None = None) -> StoredAdapter:
         """The stored LoRA adapter of one run. Raises InputError if there is no such run or its weights are gone."""
@@ -341,31 +353,6 @@ class StudyResult:
         return path
 
 
-@dataclass(frozen=True)
-class StoredAdapter:
-    """One trained adapter as it lies in the store, and the run that made it."""
-
-    path: Path
-    spec: RunSpec
-
-    def save(self, folder: str | Path) -> Path:
-        """Write it as a folder that ``peft.PeftModel.from_pretrained`` and vLLM load."""
-        from rankscope.models.adapter import export_adapter
-
-        export_adapter(self.path, Path(folder))
-        return Path(folder)
-
-    def save_merged(self, folder: str | Path) -> Path:
-        """Write the whole model with the update added to its weights, as a folder that transformers loads.
-
-        Reads the base's weights. Raises ModelError for a base in 4 bits.
-        """
-        from rankscope.study.weights import merge
-
-        merge(self.spec, self.path, Path(folder))
-        return Path(folder)
-
-
 def collect_garbage(store: str | Path, dry_run: bool = True) -> dict[str, Any]:
     """What takes space in a store; without ``dry_run`` checkpoints and weights that belong to no run go."""
     if not (Path(store) / "rankscope.db").is_file():
@@ -387,7 +374,7 @@ def score(
     trust_remote_code: bool = False,
 ) -> list[dict]:
     """Score a model on tasks, with or without a PEFT adapter (a folder or a hub id)."""
-    from rankscope.study.runner import score_model
+    from rankscope.study.scoring import score_model
 
     refs = [TaskRef(n, form, shots, limit) for n in names]
     ref = ModelRef(model, dtype=dtype, trust_remote_code=trust_remote_code)
