@@ -101,7 +101,7 @@ def _in_subspace(
     core = basis.T @ through
     first = None
     for step in range(steps):
-        ritz = _ritz(basis, through, core)
+        ritz = _ritz(basis, through, core, tuned.top)
         first = first or ritz
         cosines = tuned.cosines(ritz.vectors[:, :k])
         if _is_proven(tuned, (first, ritz), cosines, threshold):
@@ -118,9 +118,9 @@ def _in_subspace(
     return None
 
 
-def _ritz(basis: Tensor, through: Tensor, core: Tensor) -> Ritz:
+def _ritz(basis: Tensor, through: Tensor, core: Tensor, top: int) -> Ritz:
     values, rotation = torch.linalg.eigh((core + core.T) / 2)
-    values, rotation = values.flip(0), rotation.flip(1)
+    values, rotation = values.flip(0)[:top], rotation.flip(1)[:, :top]
     vectors = basis @ rotation
     return Ritz(values, vectors, through @ rotation - vectors * values)
 

@@ -38,7 +38,10 @@ class Ritz:
 
 class Tuned(Protocol):
     """What the search needs to know of a tuned weight. ``start`` is None where a search isn't worth it; ``ceiling``
-    bounds the (k + 1)-th eigenvalue from above, from the start's Ritz pairs and the latest, or is None."""
+    bounds the (k + 1)-th eigenvalue from above, from the start's Ritz pairs and the latest, or is None. ``top``: how
+    many Ritz pairs are needed."""
+
+    top: int
 
     def start(self) -> Float64[Tensor, "n p"] | None: ...
     def apply(self, vectors: Float64[Tensor, "n m"]) -> Float64[Tensor, "n m"]: ...
