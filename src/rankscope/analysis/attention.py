@@ -1,4 +1,4 @@
-"""How each head's attention changed, base against tuned. In: a Subject. Out: ``Reading``s, by layer a vector over heads.
+"""How each head's attention changed, base against tuned. In: a Subject. Out: ``Reading``s, vectors over heads by layer.
 
 Of every row of attention weights but each prompt's first (a distribution over the keys up to the query): the
 Jensen-Shannon divergence of base and tuned (Lin 1991; natural logarithm, so at most ln 2), and the change, tuned less
@@ -15,6 +15,7 @@ Legend: B rows, H heads, T tokens, N tokens of one prompt.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -70,6 +71,7 @@ def attention(subject: Subject) -> Iterator[Reading]:
     """All readings, one set of prompts after the other. Raises RunFailed if this architecture can't be read."""
     with tuned_side(subject) as opened:
         for part, rows in subject.texts.items():
+            rows = [row for row in rows if row.ids]
             for layer, change in _measured(subject, opened, rows).items():
                 yield from (Reading(name, v, layer, part=part) for name, v in change.values().items())
 
@@ -133,7 +135,7 @@ def _measured(subject: Subject, opened: Callable, rows: Sequence[Example]) -> di
     base = subject.base
     numbers = tuple(layers(base))
     heads = base.model.config.get_text_config().num_attention_heads
-    found: dict[int, HeadChange] = {}
+    found = defaultdict(HeadChange)
 
     def cost(tokens: int) -> int:
         return max(tokens * tokens * heads * len(numbers), tokens * (_HELD // _BATCH_TOKENS))
@@ -157,9 +159,8 @@ def _pass(subject: Subject, opened: Callable, batch: Batch, wanted: Sequence[int
     lengths = [len(row.ids) for row in batch.rows]
 
     def compare(number: int, after: Float[Tensor, "B H T T"]) -> None:
-        change = found.setdefault(number, HeadChange())
         for before, now, n in zip(held.pop(number), after, lengths, strict=True):
-            change.add(before[:, :n, :n], now[:, :n, :n])
+            found[number].add(before[:, :n, :n], now[:, :n, :n])
 
     with opened() as tuned:
         read_rows(tuned, batch, wanted, compare)

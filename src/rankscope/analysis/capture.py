@@ -54,7 +54,7 @@ def batches(
 ) -> Iterator[Batch]:
     """All rows, in an order of their own that forgets the one they came in; ``cost`` of the longest x rows stays within
     ``budget`` (one row may exceed it)."""
-    order = sorted((i for i, row in enumerate(rows) if row.ids), key=lambda i: _digest(rows[i]))
+    order = sorted(range(len(rows)), key=lambda i: _digest(rows[i]))
     lengths = [len(row.ids) for row in rows]
     costs = [cost(length) for length in lengths]
     for first in range(0, len(order), _NEAR):

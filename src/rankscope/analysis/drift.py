@@ -39,9 +39,10 @@ _FEWEST = 4  # the unbiased estimate of HSIC divides by n (n - 3)
 
 
 class LayerDrift:
-    """Sums over one layer's tokens, base beside tuned. ``num_tokens`` says how many there will be in all."""
+    """Sums over one layer's tokens, base beside tuned. ``num_tokens`` says how many there will be in all,
+    ``size`` how many make a minibatch and a sample."""
 
-    def __init__(self, num_tokens: int, size: int = SAMPLE):
+    def __init__(self, num_tokens: int, size: int):
         self.num_tokens, self.size = num_tokens, size
         self.seen = self.filled = self.kept = 0
         self.hsic = torch.zeros(3, dtype=torch.float64)  # base x tuned, base x base, tuned x tuned
@@ -78,7 +79,7 @@ class LayerDrift:
         distance = max(0.0, 1.0 - both / math.sqrt(base * tuned)) if base * tuned > 0 else None
         found = {"cka_distance": (distance,), "cosine_distance": (self.cosine.value(),)}
         for side, states in zip(("base", "tuned"), self.sample or (None, None), strict=True):
-            rank, shares = spectrum(states[: self.kept]) if states is not None else (None, ())
+            rank, shares = spectrum(states[: self.kept]) if states is not None else (None, (None,))
             found |= {f"effective_rank_{side}": (rank,), f"hidden_spectrum_{side}": shares}
         return found | {"sink_cosine_distance": (self.sink.value(),)}
 
@@ -131,11 +132,15 @@ def drift(subject: Subject) -> Iterator[Reading]:
     """All readings, one set of prompts after the other."""
     with tuned_side(subject) as opened:
         for part, rows in subject.texts.items():
+            rows = [row for row in rows if row.ids]
+            if not rows:
+                continue
             found, by_position = _measured(subject, opened, rows)
             for layer, values in found.items():
                 module = "embedding" if layer is None else ""
                 yield from (Reading(name, v, layer, module, part) for name, v in values.items())
-            yield Reading("kl_by_position", by_position, part=part)
+            if by_position:
+                yield Reading("kl_by_position", by_position, part=part)
 
 
 def cosine_distances(base: Float[Tensor, "P D"], tuned: Float[Tensor, "P D"]) -> Float[Tensor, " _"]:
@@ -166,14 +171,14 @@ def centred_gram(states: Float[Tensor, "N D"]) -> Float64[Tensor, "N N"]:
     return gram.fill_diagonal_(0)
 
 
-def spectrum(states: Float[Tensor, "N D"]) -> tuple[float | None, tuple[float, ...]]:
-    """Effective rank and the largest shares of variance of centred states; None and nothing if they don't vary."""
+def spectrum(states: Float[Tensor, "N D"]) -> tuple[float | None, tuple[float | None, ...]]:
+    """Effective rank and the largest shares of variance of centred states; None for both if they don't vary."""
     states = states.double()
     states = states - states.mean(0)
     is_wide = states.shape[0] < states.shape[1]
     variances = torch.linalg.eigvalsh(states @ states.T if is_wide else states.T @ states).flip(0)
     if not len(variances) or variances[0] <= 0:
-        return None, ()
+        return None, (None,)
     variances = variances.where(variances > variances[0] * 1e-14, 0.0)  # below that, eigenvalues are rounding
     singular = variances.sqrt()
     rank = float(torch.special.entr(singular / singular.sum()).sum().exp())
@@ -202,10 +207,10 @@ def _measured(
 ) -> tuple[dict[int | None, dict[str, tuple[float | None, ...]]], tuple[float | None, ...]]:
     """The quantities by layer (None: the embedding), and KL by position, of one set of prompts."""
     base = subject.base
-    lengths = [len(row.ids) for row in rows if row.ids]
+    lengths = [len(row.ids) for row in rows]
     numbers = (None, *layers(base))
-    found = {number: LayerDrift(sum(lengths) - len(lengths)) for number in numbers}
-    by_position = PositionKL(max(lengths, default=0))
+    found = {number: LayerDrift(sum(lengths) - len(lengths), SAMPLE) for number in numbers}
+    by_position = PositionKL(max(lengths))
     size = base.model.config.get_text_config().hidden_size
     for batch in batches(base, rows, max(1, min(_BATCH_TOKENS, _HELD // (size * len(numbers))))):
         _pass(subject, opened, batch, found, by_position)

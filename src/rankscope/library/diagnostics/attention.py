@@ -25,7 +25,8 @@ QUANTITIES = (
     Quantity("attention_js", "nats", "Jensen-Shannon divergence of base and tuned attention rows, mean over queries "
              "after the first: 0 if they are equal, ln 2 if they share no key",
              "Lin 1991; Clark et al. 2019 (1906.04341)"),
-    Quantity("entropy_change", "nats", "entropy of attention rows, tuned - base: above 0, the head looks at more tokens", "Clark et al. 2019 (1906.04341)"),
+    Quantity("entropy_change", "nats", "entropy of attention rows, tuned - base: above 0, a head looks at more tokens",
+             "Clark et al. 2019 (1906.04341)"),
     Quantity("distance_change", "tokens", "mean distance from query back to key, tuned - base: above 0, the head looks "
              "further back", "Vig and Belinkov 2019 (1906.04284)"),
     Quantity("first_token_change", "weight", "weight on the first token, tuned - base: above 0, the head rests on the "
