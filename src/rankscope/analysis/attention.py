@@ -8,7 +8,7 @@ base, of its entropy, of the mean distance query - key, and of the weight on the
 Fast attention never writes its weights down, so a pass runs on transformers' eager path, which gives the same logits,
 and only while it lasts. Layers without such attention (state spaces) have no readings; a model where no layer gives
 rows that add up to 1 can't be read. Memory doesn't grow with the number of prompts. A run that has learned nothing has
-exactly 0 everywhere.
+exactly 0 everywhere, but for what ``analysis.drift`` says of copies.
 
 Legend: B rows, H heads, T tokens, N tokens of one prompt.
 """

@@ -10,7 +10,8 @@ Three distances of the same tokens read by both, the first position of each prom
 
 Beside them, of at most ``SAMPLE`` tokens spread evenly over all: effective rank (Roy and Vetterli 2007: exp of the
 entropy of the singular values' shares) and the largest shares of variance of the centred states. Memory doesn't grow
-with the number of prompts. A run that has learned nothing has exactly 0 everywhere.
+with the number of prompts. A run that has learned nothing has exactly 0 everywhere; only full SFT of a base that isn't
+float32 rounds a little otherwise, because a float32 copy wears it.
 
 Legend: P tokens of a batch, N tokens of a minibatch, D hidden size, V vocabulary.
 """

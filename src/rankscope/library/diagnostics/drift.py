@@ -7,8 +7,8 @@ states would drown the others. Effective rank: Roy and Vetterli 2007. KL to the 
 
 Worked instance: an update in layer 7 alone leaves every state up to layer 6 as it was, so all distances there are
 exactly 0. A rotation of a layer's states changes each of them, but no angle between two of them: CKA distance 0, cosine
-distance large. Hidden states are read after each layer, before the final norm; the largest in the last layer are
-therefore not what the head sees, KL by position is.
+distance large. States are read after each layer, before the final norm, so those of the last layer aren't yet what the
+head reads; KL by position is about what it says.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUANTITIES = (
     Quantity("cka_distance", "1", "1 - debiased linear CKA of base and tuned states: 0 if they agree but for rotation "
              "and scale, 1 if they have nothing in common", CKA),
     Quantity("cosine_distance", "1", "1 - cosine of base and tuned state, mean over tokens after the first",
-             "Ethayarajh 2019 (1909.00512), between models"),
+             "the cosine of Ethayarajh 2019 (1909.00512), here between two models"),
     Quantity("sink_cosine_distance", "1", "1 - cosine of base and tuned state at the first token alone",
              "Xiao et al. 2023 (2309.17453)"),
     Quantity("effective_rank_base", "dimensions", "exp of the entropy of the shares of the singular values of the "
