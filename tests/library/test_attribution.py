@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rankscope import plugins
-from rankscope.models.delta import FactoredDelta, Update
+from rankscope.models.delta import Update
 from reference.planted import GOOD, as_full, gainful, made_base, made_rows, made_tasks, noise, subject_of
 
 ATTRIBUTION, TRUNCATION = plugins.get("diagnostics", "attribution"), plugins.get("diagnostics", "truncation")
