@@ -96,7 +96,7 @@ def test_without_starts_all_is_computed_whole(subject, counted, monkeypatch):
 
 def test_a_model_that_can_not_replay_is_asked_in_whole_passes(subject, counted, monkeypatch):
     monkeypatch.setattr(variants, "recording", None)
-    monkeypatch.setattr(variants, "can_replay", lambda base: False)
+    monkeypatch.setattr(variants, "can_replay", lambda base, starts: False)
     few = {name: update for name, update in all_variants(subject).items() if name in ("", "none", "only layers 3-3")}
     assert outcomes(subject, few, CHUNK + 4, (1, 2, 3)) == {name: counted[0][name] for name in few}
 

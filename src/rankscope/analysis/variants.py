@@ -116,7 +116,7 @@ def outcomes(subject: Subject, variants: Mapping[str, Update], items: int | None
     first = [signature for signature in map(_signature, ends) if signature in unique]
     order = list(dict.fromkeys([*first, *unique]))
     starts = tuple(start for start in starts if start > 0)
-    if starts and not can_replay(subject.base):
+    if starts and not can_replay(subject.base, starts):
         starts = ()
     found = {signature: Outcome() for signature in unique}
     for sheet in _sheets(subject, items):
