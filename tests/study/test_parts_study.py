@@ -9,6 +9,7 @@ import pytest
 from rankscope.errors import ModelError
 from rankscope.models.locate import shape
 from rankscope.records import ModelRef
+from rankscope.report.charts import charts
 from rankscope.study import forecast as fc
 from rankscope.study.study import Study
 
@@ -45,6 +46,9 @@ def test_arms_of_one_rank_are_trained_scored_stored_and_shown_side_by_side(parts
     ranks = {h.arm: h.rank for h in result.view().headlines if h.kind == "lora"}
     assert ranks == {"lora-r4": 4, "lora-r4-l0": 4, "lora-r4-l1-2": 4, "shaped": 4}
     assert result.recommend().ranks == (4, 4)
+    curve = next(chart for chart in charts(result.view()) if chart.id == "rank-0-0").spec
+    line = next(layer for layer in curve["layer"] if layer["mark"].get("strokeWidth") == 1.5)
+    assert [point["arm"] for point in line["data"]["values"]] == ["lora-r4"]
     page = result.report(tmp_path / "page.html", "html").read_text()
     assert "lora-r4-l1-2" in page and "shaped" in page
 
