@@ -26,7 +26,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from rankscope.models.adapter import peft_targets
 from rankscope.models.base import Base, load
-from rankscope.models.lora import AdapterBank, scale
+from rankscope.models.lora import AdapterBank, adapted_modules, scale
 from rankscope.records import Arm, ModelRef, Recipe
 from rankscope.training.optim import learning_rate
 
@@ -41,7 +41,7 @@ def lora_config(base: Base, arm: Arm) -> LoraConfig:
         lora_alpha=arm.alpha,
         lora_dropout=arm.dropout,
         use_rslora=arm.scaling == "rslora",
-        target_modules=peft_targets(base.model, arm.targets),
+        **peft_targets(base.model, set(adapted_modules(base.model, arm)), arm.layers),
         init_lora_weights=True,
         task_type="CAUSAL_LM",
     )
@@ -84,7 +84,8 @@ def scales(base: Base) -> list[dict]:
         arm = Arm("lora", "lora", rank=rank, alpha=float(alpha), scaling=scaling)
         model = get_peft_model(copy.deepcopy(base.model), lora_config(base, arm))
         found = {m.scaling["default"] for m in model.modules() if isinstance(m, LoraLayer)}
-        rows.append({"rank": rank, "alpha": alpha, "scaling": scaling, "rankscope": scale(arm), "peft": sorted(found)})
+        ours = scale(arm, "")
+        rows.append({"rank": rank, "alpha": alpha, "scaling": scaling, "rankscope": ours, "peft": sorted(found)})
     return rows
 
 

@@ -62,7 +62,9 @@ class TaskRef:
 class Arm:
     """One treatment. ``lr`` holds the candidates; a run has exactly one. ``lr_auto``: the grid may be extended.
 
-    ``path`` and ``key`` (its content hash) are those of an adapter or checkpoint that exists already.
+    ``path`` and ``key`` (its content hash) are those of an adapter or checkpoint that exists already. ``layers`` are
+    the adapted ones (None: all); the patterns give modules a rank or alpha of their own, the first that matches counts
+    (``models.names``).
     """
 
     name: str
@@ -76,6 +78,14 @@ class Arm:
     dropout: float = 0.0
     path: str | None = None
     key: str = ""
+    layers: tuple[int, ...] | None = None
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    alpha_pattern: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def top_rank(self) -> int | None:
+        """The largest rank of any module, as declared: what the arm is called on a scale of ranks."""
+        return max((self.rank, *(rank for _, rank in self.rank_pattern))) if self.rank else None
 
 
 @dataclass(frozen=True)

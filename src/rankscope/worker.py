@@ -19,7 +19,7 @@ from rankscope.data.batching import Example, budgeted
 from rankscope.errors import RunFailed
 from rankscope.models import adapter
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
-from rankscope.models.lora import AdapterBank
+from rankscope.models.lora import AdapterBank, num_below
 from rankscope.provenance import environment
 from rankscope.records import Ledger, RunResult, RunSpec
 from rankscope.stats.cost import flops_per_token
@@ -49,7 +49,9 @@ class Trained:
         """The record of one run; its validation loss is the mean over items of nats per completion token."""
         spec = trainee.spec
         origin = environment(where(self.base) | {"packing": [t.key for t in self.trainees]})
-        flops = flops_per_token(spec.arm.kind, self.base.num_params, trainee.num_trainable) * trainee.tokens
+        below = 0 if self.bank is None else num_below(self.base, trainee.names)
+        each = flops_per_token(spec.arm.kind, self.base.num_params, trainee.num_trainable, below)
+        flops = each * trainee.tokens
         ledger = Ledger(trainee.seconds, trainee.tokens, trainee.label_tokens, flops, self.peak_bytes,
                         trainee.num_trainable)  # fmt: skip
         common = {"key": trainee.key, "steps": len(trainee.curve), "curve": tuple(trainee.curve), "ledger": ledger,

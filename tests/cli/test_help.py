@@ -29,6 +29,7 @@ VERBS = [
     "list",
     "gc",
     "recommend",
+    "propose",
     "doctor",
     "new",
 ]

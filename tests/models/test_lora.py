@@ -43,8 +43,8 @@ def _logits(base):
 
 
 def test_scale():
-    assert scale(_arm(4)) == 8.0
-    assert scale(_arm(4, scaling="rslora")) == 16.0
+    assert scale(_arm(4), "q_proj") == 8.0
+    assert scale(_arm(4, scaling="rslora"), "q_proj") == 16.0
 
 
 def test_an_untrained_adapter_changes_nothing_at_all(base, bank):

@@ -64,3 +64,32 @@ def test_scoring_takes_the_weights_and_a_checkpoint_takes_them_twice():
     size = fc.size_of(SHAPE, "float32")
     one, two = (fc.score_bytes(size, kind) for kind in ("adapter", "checkpoint"))
     assert one > 4 * size.num_params and two - one == 4 * size.num_params
+
+
+def _part(**more) -> RunSpec:
+    return RunSpec(ModelRef("m"), Arm("x", "lora", rank=4, alpha=32.0, **more), 1e-3, TaskRef("t"), Recipe(), 0)
+
+
+def test_an_arm_of_some_modules_is_counted_by_what_it_adapts():
+    size = fc.size_of(SHAPE, "float32")
+    assert size.trainable(_part(layers=(28, 29))) == size.trainable(_part()) * 2 // 30
+    assert size.trainable(_part(targets=("q_proj",))) == 30 * 4 * (576 + 576)
+    assert size.trainable(_part(targets=("q_proj", "v_proj"), rank_pattern=(("v_proj", 1),), layers=(3,))) == (
+        4 * (576 + 576) + 192 + 576
+    )
+    assert size.trainable(_part(targets=("c_attn",))) == size.trainable(_part())
+
+
+def test_layers_under_the_lowest_adapted_one_need_no_backward_pass():
+    size = fc.size_of(SHAPE, "float32")
+    under = 15 * (576 * 576 * 2 + 576 * 192 * 2 + 576 * 1536 * 3)
+    upper, adapter = _part(layers=tuple(range(15, 30))), size.trainable(_part()) // 2
+    assert fc.train_flops(size, upper, 10) == 10 * (4 * size.num_params - 2 * under + 6 * adapter)
+    assert fc.train_flops(size, _part(), 10) == 10 * (4 * size.num_params + 6 * 2 * adapter)
+
+
+def test_a_rank_of_a_pattern_that_is_not_low_is_named():
+    size = fc.size_of(SHAPE, "float32")
+    assert fc.rank_warnings(size, [_part(rank_pattern=(("q_proj", 192),))]) == []
+    told = fc.rank_warnings(size, [_part(rank_pattern=(("k_proj", 192),))])
+    assert told == ["rank 192 is not low: the smallest adapted matrix has rank 192"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rankscope.cli.advice import app
 from rankscope.cli.answer import STORE, answer
+from rankscope.cli.proposing import app
 from rankscope.cli.verbs import JsonOpt, StoreOpt
 
 if TYPE_CHECKING:

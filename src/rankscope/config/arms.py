@@ -1,7 +1,8 @@
 """The arms of a study file: what may be said about a treatment, and the sweep from one entry to many ``Arm`` records.
 
-A list under ``rank``, ``alpha``, ``scaling`` or ``dropout`` sweeps, and several lists give every combination. A list
-under ``lr`` does not sweep: its values are the candidates from which each arm's learning rate is tuned.
+A list under ``rank``, ``alpha``, ``scaling``, ``dropout`` or ``layers`` sweeps, and several lists give every
+combination. A list under ``lr`` does not sweep: its values are the candidates from which each arm's learning rate is
+tuned. Patterns don't sweep either: each arm of the entry has them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from rankscope.config.layers import layer_numbers, layer_text
 from rankscope.plugins import did_you_mean
 from rankscope.records import Arm
 
@@ -100,6 +102,25 @@ Alpha = Annotated[
     Annotated[Rate, Tag("number")] | Annotated[Literal["2r"], Tag("rule")],
     Discriminator(lambda value: "rule" if isinstance(value, str) else "number"),
 ]
+
+
+def _layers(value: Any) -> str:
+    """One set of layers in its shortest text, or ``all``."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"layers are text such as 8-29 or 0-3,12, or all (got {value!r})")
+    return "all" if value == "all" else layer_text(layer_numbers(str(value)))
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no pattern: {error}") from None
+    return text
+
+
+Layers = Annotated[str, BeforeValidator(_layers)]
+Pattern = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_pattern)]
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(listed), AfterValidator(filled), AfterValidator(unique)]
 
@@ -107,7 +128,8 @@ Several = Annotated[tuple[T, ...], BeforeValidator(listed), AfterValidator(fille
 class LoraArm(Section):
     """LoRA at one or several ranks. Scaling of the update: alpha / rank, or alpha / sqrt(rank) for ``rslora``.
 
-    ``alpha`` is a number, or ``2r``: twice the rank, so that alpha / rank is 2 at every rank.
+    ``alpha`` is a number, or ``2r``: twice the rank, so that alpha / rank is 2 at every rank. ``layers`` None: all of
+    them. The patterns are PEFT's: a module's name, the end of one or a regular expression, and a value of its own.
     """
 
     rank: Several[Positive]
@@ -116,7 +138,20 @@ class LoraArm(Section):
     lr: Rates = "auto"
     scaling: Several[Literal["standard", "rslora"]] = ("standard",)
     dropout: Several[Annotated[Number, Field(ge=0, lt=1)]] = (0.0,)
+    layers: Several[Layers] | None = None
+    rank_pattern: dict[Pattern, Positive] | None = None
+    alpha_pattern: dict[Pattern, Rate] | None = None
     name: Name | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_are_whole(cls, value: Any) -> Any:
+        """Inside braces YAML ends a value at a comma, so that ``{layers: 0-3,12}`` has a key 12."""
+        loose = [k for k in value if re.fullmatch(r"\d+(-\d+)?", str(k))] if isinstance(value, dict) else []
+        if loose and "layers" in value:
+            whole = ",".join(map(str, (value["layers"], *loose)))
+            raise ValueError(f'inside braces layers with a comma must be in quotes: layers: "{whole}"')
+        return value
 
     @model_validator(mode="after")
     def _all_linear_stands_alone(self) -> LoraArm:
@@ -130,11 +165,12 @@ class LoraArm(Section):
         Where alphas of a list are the same at some rank (32 and 2r at rank 16), the first of them is the arm.
         """
         lr, lr_auto = candidates(self.lr, LORA_GRID)
-        arms: dict[tuple[int, float, str, float], Arm] = {}
-        for rank, alpha, scaling, dropout in itertools.product(self.rank, self.alpha, self.scaling, self.dropout):
+        arms: dict[tuple[int, float, str, float, str], Arm] = {}
+        swept = (self.rank, self.alpha, self.scaling, self.dropout, self.layers or ("all",))
+        for rank, alpha, scaling, dropout, layers in itertools.product(*swept):
             value = 2.0 * rank if alpha == "2r" else float(alpha)
             arm = Arm(
-                name=self._name(rank, alpha, scaling, dropout),
+                name=self._name(rank, alpha, scaling, dropout, layers),
                 kind="lora",
                 lr=lr,
                 lr_auto=lr_auto,
@@ -143,11 +179,14 @@ class LoraArm(Section):
                 targets=self.targets,
                 scaling=scaling,
                 dropout=float(dropout),
+                layers=None if layers == "all" else layer_numbers(layers),
+                rank_pattern=tuple((self.rank_pattern or {}).items()),
+                alpha_pattern=tuple((pattern, float(a)) for pattern, a in (self.alpha_pattern or {}).items()),
             )
-            arms.setdefault((rank, value, scaling, float(dropout)), arm)
+            arms.setdefault((rank, value, scaling, float(dropout), layers), arm)
         return list(arms.values())
 
-    def _name(self, rank: int, alpha: float | str, scaling: str, dropout: float) -> str:
+    def _name(self, rank: int, alpha: float | str, scaling: str, dropout: float, layers: str) -> str:
         """``lora-r16``, and a suffix for each further key that really varies; ``name`` takes the place of 'lora-r16'
         if the entry has one rank, of 'lora' if it has several."""
         name = self.name or "lora"
@@ -159,6 +198,8 @@ class LoraArm(Section):
             name += "-rslora"
         if len(self.dropout) > 1:
             name += f"-d{dropout:g}"
+        if self.layers and len(self.layers) > 1 and layers != "all":
+            name += f"-l{layers}".replace(",", "+")
         return name
 
 

@@ -7,6 +7,7 @@ Format and reference: huggingface/peft ``save_pretrained`` (adapter_config.json,
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 from rankscope.errors import ModelError
 from rankscope.models.files import save
-from rankscope.models.lora import LoraLinear, find_targets, linear_modules
+from rankscope.models.lora import LoraLinear, adapted_modules, linear_modules
+from rankscope.models.names import kind_of
 from rankscope.records import Arm
 
 _PREFIX = "base_model.model."
@@ -81,19 +83,33 @@ def export_adapter(blob: Path, folder: Path) -> None:
 
 def peft_config(arm: Arm, model: nn.Module, base: str) -> dict:
     """PEFT's LoraConfig as it stands in adapter_config.json."""
-    adapted = [model.get_submodule(name) for name in find_targets(model, arm.targets)]
+    modules = adapted_modules(model, arm)
+    adapted = [model.get_submodule(name) for name in modules]
     inner = [module.base if isinstance(module, LoraLinear) else module for module in adapted]
     return {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
         "r": arm.rank, "lora_alpha": arm.alpha, "lora_dropout": arm.dropout, "use_rslora": arm.scaling == "rslora",
-        "target_modules": peft_targets(model, arm.targets), "bias": "none",
+        **peft_targets(model, set(modules), arm.layers), "bias": "none",
         "fan_in_fan_out": all(isinstance(module, Conv1D) for module in inner),
+        **({"rank_pattern": dict(arm.rank_pattern)} if arm.rank_pattern else {}),
+        **({"alpha_pattern": dict(arm.alpha_pattern)} if arm.alpha_pattern else {}),
     }  # fmt: skip
 
 
-def peft_targets(model: nn.Module, asked: tuple[str, ...]) -> list[str]:
-    """Shortest names that select exactly the adapted modules by PEFT's suffix rule: leaf names, or else full names."""
-    modules = set(find_targets(model, asked))
-    leaves = sorted({m.rsplit(".", 1)[-1] for m in modules})
-    selected = {m for m in linear_modules(model) if m.rsplit(".", 1)[-1] in leaves}
-    return leaves if selected == modules else sorted(modules)
+def peft_targets(model: nn.Module, modules: set[str], layers: tuple[int, ...] | None) -> dict[str, list]:
+    """PEFT's shortest settings that select exactly the adapted modules: the last parts of their names (in the layers),
+    or else full names, for which PEFT doesn't ask for layers."""
+    leaves = sorted({kind_of(m) for m in modules})
+    named = {m for m in linear_modules(model) if kind_of(m) in leaves}
+    if layers is None:
+        return {"target_modules": leaves if named == modules else sorted(modules)}
+    if {m for m in named if _peft_layer(m) in layers} == modules:
+        return {"target_modules": leaves, "layers_to_transform": list(layers)}
+    return {"target_modules": sorted(modules)}
+
+
+def _peft_layer(module: str) -> int | None:
+    """The layer that PEFT takes a module to be in where no ``layers_pattern`` is given: the first number that has two
+    names before it (huggingface/peft ``check_target_module_exists``)."""
+    found = re.match(r".*?\.[^.]*\.(\d+)\.", module)
+    return int(found[1]) if found else None

@@ -28,6 +28,7 @@ from rankscope.models.adapter import read_tensors
 from rankscope.models.base import Base, load
 from rankscope.models.delta import FactoredDelta
 from rankscope.models.lora import AdapterBank, linear_modules, sizes
+from rankscope.models.names import by_pattern
 from rankscope.records import Arm, ModelRef
 
 # Settings that either are applied here or change nothing once the training is over.
@@ -156,21 +157,13 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def _piece(module: str, tensors: dict[str, Tensor], config: dict, where: str) -> FactoredDelta:
     a, b = tensors[f"{module}.lora_A.weight"], tensors.get(f"{module}.lora_B.weight")
-    rank = _by_pattern(config.get("rank_pattern"), module, config["r"])
-    alpha = _by_pattern(config.get("alpha_pattern"), module, config["lora_alpha"])
+    rank = by_pattern(tuple((config.get("rank_pattern") or {}).items()), module, config["r"])
+    alpha = by_pattern(tuple((config.get("alpha_pattern") or {}).items()), module, config["lora_alpha"])
     if b is None or a.dim() != 2 or b.dim() != 2 or not len(a) == b.shape[1] == rank:
         shapes = {"lora_A": tuple(a.shape), "lora_B": None if b is None else tuple(b.shape)}
         raise ModelError(f"the tensors of {module} are not of rank {rank}, as the config says", got=shapes, where=where,
                          hint="Give the folder as PEFT saved it")  # fmt: skip
     return FactoredDelta(a.float(), b.float(), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
-
-
-def _by_pattern(patterns: dict | None, module: str, default: int | float) -> int | float:
-    """The value of the first pattern that matches a module's whole name or its end, as PEFT's ``get_pattern_key``."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
 
 
 def _refuse_unknown(config: dict, where: str) -> None:

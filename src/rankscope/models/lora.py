@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,9 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from rankscope.config.layers import layer_text
 from rankscope.errors import ModelError
 from rankscope.models.base import Base
 from rankscope.models.delta import FactoredDelta
+from rankscope.models.names import by_pattern, has_name, is_met, kind_of, layer_of, pattern_of
 from rankscope.plugins import did_you_mean
 from rankscope.records import Arm
 
@@ -99,15 +101,15 @@ class AdapterBank:
         """A new adapter: A uniform as in Kaiming's rule (a = sqrt 5), B zero, so the first delta is exactly 0.
 
         Each module's A has a random stream of its own (seed, module), so packing and order change nothing.
-        Raises ModelError on targets that match no linear module.
+        Raises ModelError as ``adapted_modules`` does.
         """
         pieces = {}
-        for module in find_targets(self.base.model, arm.targets):
+        for module, rank in adapted_modules(self.base.model, arm).items():
             num_out, num_in = sizes(self.base.model.get_submodule(module))
             generator = torch.Generator().manual_seed(_stream("lora-init", seed, module))
-            a = torch.empty(arm.rank, num_in)
+            a = torch.empty(rank, num_in)
             nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
-            pieces[module] = FactoredDelta(a, torch.zeros(num_out, arm.rank), scale(arm))
+            pieces[module] = FactoredDelta(a, torch.zeros(num_out, rank), scale(arm, module))
         self.put(name, arm, pieces)
 
     def put(self, name: str, arm: Arm, pieces: dict[str, FactoredDelta]) -> None:
@@ -197,9 +199,15 @@ class AdapterBank:
         return self.layers[module]
 
 
-def scale(arm: Arm) -> float:
-    """alpha/r, or alpha/sqrt(r) for rsLoRA."""
-    return arm.alpha / (math.sqrt(arm.rank) if arm.scaling == "rslora" else arm.rank)
+def rank_of(arm: Arm, module: str) -> int:
+    """The rank of an arm's update of one module."""
+    return by_pattern(arm.rank_pattern, module, arm.rank)
+
+
+def scale(arm: Arm, module: str) -> float:
+    """alpha/r of one module, or alpha/sqrt(r) for rsLoRA."""
+    rank = rank_of(arm, module)
+    return by_pattern(arm.alpha_pattern, module, arm.alpha) / (math.sqrt(rank) if arm.scaling == "rslora" else rank)
 
 
 def sizes(module: nn.Module) -> tuple[int, int]:
@@ -235,13 +243,72 @@ def find_targets(model: nn.Module, asked: tuple[str, ...]) -> tuple[str, ...]:
         return linear
     found: list[str] = []
     for want in asked:
-        hits = [n for n in linear if n == want or n.endswith("." + want)]
+        hits = [n for n in linear if has_name(n, want)]
         if not hits:
             leaves = sorted({n.rsplit(".", 1)[-1] for n in linear})
             raise ModelError(f"no linear module named {want!r}{did_you_mean(want, leaves)}",
                              hint=f"This model has: {', '.join(leaves)}; or use all-linear")  # fmt: skip
         found += hits
     return tuple(n for n in linear if n in set(found))
+
+
+def adapted_modules(model: nn.Module, arm: Arm) -> dict[str, int]:
+    """Full names of the modules that a LoRA arm adapts, each with its rank. Raises ModelError where a target, a layer
+    or a pattern names nothing that is there."""
+    found = in_layers(find_targets(model, arm.targets), arm.layers)
+    check_patterns([pattern for pattern, _ in arm.alpha_pattern], found)
+    check_patterns([pattern for pattern, _ in arm.rank_pattern], found)
+    check_ranks(model, arm, found)
+    return {module: rank_of(arm, module) for module in found}
+
+
+def in_layers(modules: Sequence[str], layers: tuple[int, ...] | None) -> tuple[str, ...]:
+    """Those of the modules that are in the layers; None: all. Raises ModelError for a layer without such a module."""
+    if layers is None:
+        return tuple(modules)
+    there = {layer_of(module) for module in modules} - {None}
+    if missing := [layer for layer in layers if layer not in there]:
+        has = f"The layers with modules to adapt: {layer_text(there)}" if there else "None of its modules has a number"
+        raise ModelError("the model has no such layer to adapt", got=layer_text(missing), hint=has)
+    return tuple(module for module in modules if layer_of(module) in layers)
+
+
+def check_patterns(patterns: Sequence[str], modules: Sequence[str]) -> None:
+    """Raises ModelError for a pattern that no adapted module is given its value by: PEFT would ignore it silently."""
+    used = {pattern_of(patterns, module) for module in modules}
+    for pattern in patterns:
+        if pattern in used:
+            continue
+        if hits := [module for module in modules if is_met(pattern, module)]:
+            raise ModelError("this pattern never counts: an earlier one matches all that it does", got=pattern,
+                             hint=f"Write it before {pattern_of(patterns, hits[0])!r}")  # fmt: skip
+        kinds = sorted({kind_of(module) for module in modules})
+        raise ModelError(f"this pattern matches no adapted module{did_you_mean(pattern, kinds)}", got=pattern,
+                         hint=f"The adapted modules are: {', '.join(kinds)}")  # fmt: skip
+
+
+def check_ranks(model: nn.Module, arm: Arm, modules: Sequence[str]) -> None:
+    """Raises ModelError where a pattern asks for a rank that the module's matrix can't have."""
+    for module in modules:
+        if pattern_of([pattern for pattern, _ in arm.rank_pattern], module) is None:
+            continue
+        most = min(sizes(model.get_submodule(module)))
+        if rank_of(arm, module) > most:
+            raise ModelError(f"no update of {module} can have this rank", got=rank_of(arm, module),
+                             hint=f"Its matrix has rank {most} at most")  # fmt: skip
+
+
+def num_below(base: Base, modules: Iterable[str]) -> int:
+    """The base's parameters in the layers under the lowest of these modules: no gradient runs through them."""
+    layers = [layer_of(module) for module in modules]
+    if None in layers:  # outside the layers: it may be at the very bottom
+        return 0
+    lowest, count = min(layers), 0
+    for name, parameter in base.model.named_parameters():
+        layer = layer_of(name)
+        if layer is not None and layer < lowest and not parameter.requires_grad:  # the others are adapters
+            count += parameter.numel() * (1 if parameter.is_floating_point() else 2)  # 4 bits: two in one byte
+    return count
 
 
 def _stream(*parts: object) -> int:

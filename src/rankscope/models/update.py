@@ -7,7 +7,6 @@ Any part of an update can be worn: some layers only, a truncated rank, a mixture
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ from rankscope.models.base import Base
 from rankscope.models.delta import DenseDelta, FactoredDelta, Update
 from rankscope.models.given import Given, checkpoint
 from rankscope.models.lora import AdapterBank, find_targets, scale
+from rankscope.models.names import kind_of as kind_of
+from rankscope.models.names import layer_of as layer_of
 from rankscope.records import Arm, RunSpec
 
 _NAME = "worn"
@@ -34,7 +35,8 @@ def stored_update(base: Base, spec: RunSpec, path: Path) -> Update:
         return _full(base, tensors, str(path))
     modules = sorted(k.removesuffix(".lora_A.weight") for k in tensors if k.endswith(".lora_A.weight"))
     deltas = {
-        m: FactoredDelta(tensors[f"{m}.lora_A.weight"], tensors[f"{m}.lora_B.weight"], scale(spec.arm)) for m in modules
+        m: FactoredDelta(tensors[f"{m}.lora_A.weight"], tensors[f"{m}.lora_B.weight"], scale(spec.arm, m))
+        for m in modules
     }
     return Update("lora", deltas)
 
@@ -93,17 +95,6 @@ def tensors_of(update: Update) -> dict[str, Tensor]:
         parts = {"after": delta.after} if isinstance(delta, DenseDelta) else {"lora_A": delta.a, "lora_B": delta.b}
         found |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
     return found
-
-
-def layer_of(name: str) -> int | None:
-    """The layer that a module or parameter belongs to: the first number in its full name; None outside the layers."""
-    found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
-    return int(found[1]) if found else None
-
-
-def kind_of(name: str) -> str:
-    """The kind of a module: the last part of its full name (``q_proj``); of a parameter, that of its module."""
-    return name.removesuffix(".weight").removesuffix(".bias").rsplit(".", 1)[-1]
 
 
 def _full(base: Base, tensors: dict[str, Tensor], where: str) -> Update:

@@ -181,10 +181,13 @@ def _rank_spec(view: View, ranked: list[ScoreRow], refs: list[ScoreRow]) -> dict
             label.encode(x=alt.value(0 if is_base else "width"), y=alt.Y("value:Q", scale=scale), text="arm:N")
         )
     data = alt.Chart(alt.Data(values=[_score(s) for s in ranked]))
+    # The curve is about rank alone: arms that adapt parts of the model stand beside it.
+    parts = {a.name for a in view.arms if a.layers or a.rank_pattern}
+    curve = data if not parts else alt.Chart(alt.Data(values=[_score(s) for s in ranked if s.arm not in parts]))
     y = alt.Y("value:Q", title=title, scale=scale)
     hue = colour(view, legend=None)
     layers += [
-        data.mark_line(color=INK, opacity=0.4, strokeWidth=1.5).encode(x=log_axis, y=y),
+        curve.mark_line(color=INK, opacity=0.4, strokeWidth=1.5).encode(x=log_axis, y=y),
         data.mark_rule(strokeWidth=2).encode(x=log_axis, y=alt.Y("value_low:Q"), y2="value_high:Q", color=hue),
         data.mark_point(filled=True, size=80, opacity=1).encode(x=log_axis, y=y, color=hue, tooltip=_score_tooltip()),
     ]

@@ -40,7 +40,7 @@ class Chart:
 
 def colours(view: View) -> tuple[list[str], list[str]]:
     """Arm names and their colours: LoRA along the ramp by rank, full SFT vermilion, what existed already green."""
-    ranked = sorted((a for a in view.arms if a.kind == "lora"), key=lambda a: (a.rank or 0, a.name))
+    ranked = sorted((a for a in view.arms if a.kind == "lora"), key=lambda a: (a.top_rank or 0, a.name))
     last = max(len(ranked) - 1, 1)
     ramp = {a.name: RAMP[round(i * (len(RAMP) - 1) / last)] for i, a in enumerate(ranked)}
     names = [a.name for a in view.arms if a.kind != "base"]

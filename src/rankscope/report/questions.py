@@ -64,7 +64,7 @@ class _Asked:
                     pairs = {t: difference(self.panel(arm.name, t), self.panel(full.name, t), False) for t in tasks}
                     pair = as_pair({t: p for t, p in pairs.items() if p is not None}, arm.name, full.name, name,
                                    self.group)  # fmt: skip
-                    found += [(arm.rank, pair)] if pair is not None else []
+                    found += [(arm.top_rank, pair)] if pair is not None else []
         return found
 
     @property
@@ -80,7 +80,7 @@ class _Asked:
         for task in self.of_skill(skill):
             for one, other in combinations(self.ranked, 2):
                 change = difference(self.panel(one.name, task), self.panel(other.name, task), False)
-                if one.rank != other.rank and change is not None:
+                if one.top_rank != other.top_rank and change is not None:
                     found.append(as_pair({task: change}, one.name, other.name, task, self.group))
         return found
 
@@ -93,7 +93,7 @@ class _Asked:
             if panels:
                 tables[task] = [Scores(name, p.values, p.seeds) for name, p in panels.items()]
                 clusters[task] = next(iter(panels.values())).clusters
-        return tables, {a.name: a.rank for a in self.ranked}, clusters
+        return tables, {a.name: a.top_rank for a in self.ranked}, clusters
 
     def across(self) -> list[Pair]:
         """Every trained arm against the base on each task of another domain."""

@@ -11,16 +11,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
-from rankscope.records import Ledger, Recipe, RunSpec
-from rankscope.stats.cost import adapter_params, flops_per_token, linear_shapes, model_params
+from rankscope.models.names import by_pattern, has_name
+from rankscope.records import Arm, Ledger, Recipe, RunSpec
+from rankscope.stats.cost import flops_per_token, layer_params, linear_shapes, model_params
 from rankscope.tasks.samples import Sample
 
 _CHARS_PER_TOKEN = 4.0
 _RUNTIME_BYTES = 600_000_000  # python, torch and transformers before any weight is read
 MEASURED, FLOOR = "measured", "lower bound"
+_NAMES = (*(f"self_attn.{kind}_proj" for kind in "qkvo"), *(f"mlp.{kind}_proj" for kind in ("gate", "up", "down")))
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -36,8 +39,27 @@ class Size:
         return model_params(self.shape)
 
     def trainable(self, spec: RunSpec) -> int:
-        """Trained parameters; for named targets this counts all linear layers and so is an upper bound."""
-        return self.num_params if spec.arm.kind == "full" else adapter_params(spec.arm.rank, self.shape)
+        """Trained parameters; an upper bound where targets have other names than Llama's."""
+        if spec.arm.kind == "full":
+            return self.num_params
+        return sum(rank * (o + i) for rank, (o, i) in self.adapted(spec.arm))
+
+    def adapted(self, arm: Arm) -> list[tuple[int, tuple[int, int]]]:
+        """(rank, (outputs, inputs)) of every linear layer that a LoRA arm adapts, as far as its targets are known."""
+        named = [f"model.layers.{layer}.{name}" for layer in self.layers(arm) for name in _NAMES]
+        sizes = linear_shapes(self.shape) * len(self.layers(arm))
+        is_known = arm.targets != ("all-linear",) and all(any(has_name(n, t) for n in named) for t in arm.targets)
+        return [(by_pattern(arm.rank_pattern, name, arm.rank), size) for name, size in zip(named, sizes, strict=True)
+                if not is_known or any(has_name(name, target) for target in arm.targets)]  # fmt: skip
+
+    def below(self, spec: RunSpec) -> int:
+        """Parameters under the lowest adapted layer."""
+        return min(self.layers(spec.arm), default=0) * layer_params(self.shape) if spec.arm.kind == "lora" else 0
+
+    def layers(self, arm: Arm) -> tuple[int, ...]:
+        """The layers that a LoRA arm adapts."""
+        every = range(self.shape["layers"])
+        return tuple(every) if arm.layers is None else tuple(layer for layer in arm.layers if layer in every)
 
 
 @dataclass(frozen=True)
@@ -111,7 +133,7 @@ def score_bytes(size: Size, kind: str) -> int:
 
 
 def train_flops(size: Size, spec: RunSpec, tokens: int) -> float:
-    return flops_per_token(spec.arm.kind, size.num_params, size.trainable(spec)) * tokens
+    return flops_per_token(spec.arm.kind, size.num_params, size.trainable(spec), size.below(spec)) * tokens
 
 
 def score_flops(size: Size, tokens: int) -> float:
@@ -138,13 +160,16 @@ def machine_rate() -> float:
 
 def rank_warnings(size: Size, specs: Sequence[RunSpec]) -> list[str]:
     """Ranks that reach a matrix's own rank, and ranks at which LoRA costs as many FLOPs a token as full SFT."""
-    shapes = linear_shapes(size.shape)
-    smallest = min(min(o, i) for o, i in shapes)
     full = flops_per_token("full", size.num_params, 0)
-    ranks = sorted({s.arm.rank for s in specs if s.arm.kind == "lora"})
-    told = [f"rank {r} is not low: the smallest adapted matrix has rank {smallest}" for r in ranks if r >= smallest]
-    for rank in ranks:
-        cost = flops_per_token("lora", size.num_params, adapter_params(rank, size.shape))
+    lora = sorted((s for s in specs if s.arm.kind == "lora"), key=lambda s: s.arm.top_rank)
+    high: dict[int, int] = {}  # a rank, and the rank of the smallest matrix that it is given to
+    for spec in lora:
+        for rank, matrix in size.adapted(spec.arm):
+            if rank >= min(matrix):
+                high[rank] = min(high.get(rank, min(matrix)), *matrix)
+    told = [f"rank {r} is not low: the smallest adapted matrix has rank {m}" for r, m in sorted(high.items())]
+    for rank, group in groupby(lora, key=lambda s: s.arm.top_rank):
+        cost = max(train_flops(size, spec, 1) for spec in group)
         if cost >= full:
             told.append(f"rank {rank} costs {cost / full:.2f} x the FLOPs of full SFT per token")
     return told

@@ -14,6 +14,8 @@ from rankscope.tasks.task import identity, scorer_identity
 _TRAINER = 2  # raised whenever training gives other weights for the same spec
 _SCORER = 2  # raised whenever a prompt, scorer or the engine gives other scores for the same task
 _GENERATION = 3  # the same for generated answers: since 3 they end at all end tokens of the model's own settings
+_NEVER = ("name", "lr", "lr_auto", "path", "key")  # what an arm is called and where it lies
+_LATER = ("layers", "rank_pattern", "alpha_pattern")  # hashed only where they say something, as older keys know none
 
 
 def run_key(spec: RunSpec) -> str:
@@ -27,7 +29,7 @@ def run_key(spec: RunSpec) -> str:
         recipe = {k: v for k, v in plain(spec.recipe).items() if k != "gradient_checkpointing"}
         if spec.recipe.max_steps is not None:
             del recipe["epochs"]  # data is repeated as often as the steps need
-        arm = {k: v for k, v in plain(spec.arm).items() if k not in ("name", "lr", "lr_auto", "path", "key")}
+        arm = {k: v for k, v in plain(spec.arm).items() if k not in _NEVER and (v or k not in _LATER)}
         body |= {"arm": arm, "lr": spec.lr, "train": identity(spec.train, is_training=True), "recipe": recipe,
                  "seed": spec.seed, "trainer": _TRAINER}  # fmt: skip
     return content_key(body)

@@ -105,8 +105,8 @@ def check(study: Any, is_offline: bool = False) -> list[str]:
                 with at(study, *_declared(study.config, ref), "max_new_tokens"):
                     _check_room(models, ref, found.max_new_tokens)
             chats += [sample.turns for sample in found.samples[:_FIRST] if sample.turns]
-    named = [(index, arm.targets) for index, entry in enumerate(study.config.arm_entries) for arm in entry.arms()
-             if arm.kind == "lora" and arm.targets != ("all-linear",)]  # fmt: skip
+    named = [(index, arm) for index, entry in enumerate(study.config.arm_entries) for arm in entry.arms()
+             if arm.kind == "lora" and _names_parts(arm)]  # fmt: skip
     places = {model.name: index for index, model in enumerate(study.config.models())}
     for model in models:
         index = places[model.name]
@@ -133,16 +133,34 @@ def _check_chats(study: Any, index: int, model: ModelRef, chats: list[Any]) -> N
         check_chat(model, chats)
 
 
-def _check_modules(study: Any, index: int, model: ModelRef, named: list[tuple[int, tuple[str, ...]]]) -> None:
+def _names_parts(arm: Arm) -> bool:
+    """Whether an arm names parts of a model, which may not be there."""
+    return arm.targets != ("all-linear",) or bool(arm.layers or arm.rank_pattern or arm.alpha_pattern)
+
+
+def _check_parts(study: Any, entry: int, arm: Arm, modules: Any) -> None:
+    """What ``lora.adapted_modules`` checks, each part under its own key of the study file."""
+    from rankscope.models import lora
+
+    with at(study, "arms", entry, "lora", "targets"):
+        found = lora.find_targets(modules, arm.targets)
+    with at(study, "arms", entry, "lora", "layers"):
+        found = lora.in_layers(found, arm.layers)
+    for key in ("alpha_pattern", "rank_pattern"):
+        with at(study, "arms", entry, "lora", key):
+            lora.check_patterns([pattern for pattern, _ in getattr(arm, key)], found)
+    with at(study, "arms", entry, "lora", "rank_pattern"):
+        lora.check_ranks(modules, arm, found)
+
+
+def _check_modules(study: Any, index: int, model: ModelRef, named: list[tuple[int, Arm]]) -> None:
     from rankscope.models.base import outline
     from rankscope.models.given import check_fit, check_same_shape, read_given
-    from rankscope.models.lora import find_targets
 
     with at(study, "models", index):
         modules = outline(model)
-    for entry, targets in named:
-        with at(study, "arms", entry, "lora", "targets"):
-            find_targets(modules, targets)
+    for entry, arm in named:
+        _check_parts(study, entry, arm, modules)
     for entry, arm in _given_entries(study.config):
         with at(study, "arms", entry, arm.kind, "path"):
             try:
