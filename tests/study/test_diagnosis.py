@@ -150,7 +150,7 @@ def test_an_adapter_given_is_looked_into_too(small, store, look, tmp_path):
     result.adapter("lora-r4", seed=0).save(tmp_path / "mine")
     small["arms"].append({"adapter": {"path": str(tmp_path / "mine")}})
     again = Study.load(asked(small, look)).run(store)
-    frame = norms(again)
+    frame = norms(again).sort_values("module")
     mine, own = frame[frame.arm == "mine"], frame[(frame.arm == "lora-r4") & (frame.seed == 0)]
     assert mine.value.tolist() == pytest.approx(own.value.tolist()) and len(mine) == 28
 
@@ -196,3 +196,26 @@ def test_readings_come_back_from_the_store_as_they_were_put(tmp_path):
             "failed",
             "why",
         )
+
+
+def test_damaged_weights_are_told_and_dropped_and_the_rest_is_looked_into(small, store, look):
+    from safetensors.torch import load_file, save_file
+
+    with Store.open(store) as opened:
+        study = Study.load(small)
+        runs = study.result(store).evidence.runs
+        keys = {(s.arm.name, s.seed): key for s, key, _, role in runs if role == "final"}
+        for name, change in (("lora-r1", lambda t: t * torch.nan), ("lora-r4", lambda t: t[:, :1].contiguous())):
+            path = opened.blobs.path(keys[name, 0])
+            tensors = load_file(path)
+            first = next(iter(tensors))
+            save_file(tensors | {first: change(tensors[first])}, path)
+    notes = []
+    progress = type(
+        "P", (), {"note": lambda self, text: notes.append(text), "__getattr__": lambda *_: lambda *a, **k: 0}
+    )()
+    result = Study.load(asked(small, look)).run(store, progress=progress)
+    assert {(s.arm.name, s.seed) for s, _ in result.diagnostic("PLUGIN").rows} == {("lora-r1", 1), ("lora-r4", 1)}
+    assert sum("can't be measured any more" in note for note in notes) == 2 and "not finite" in " ".join(notes)
+    with Store.open(store, write=False) as opened:
+        assert not opened.blobs.has(keys["lora-r1", 0]) and not opened.blobs.has(keys["lora-r4", 0])

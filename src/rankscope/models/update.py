@@ -20,7 +20,7 @@ from rankscope.models.adapter import read_tensors
 from rankscope.models.base import Base
 from rankscope.models.delta import DenseDelta, FactoredDelta, Update
 from rankscope.models.given import Given, checkpoint
-from rankscope.models.lora import AdapterBank, find_targets, scale
+from rankscope.models.lora import AdapterBank, adapted_modules, find_targets, scale, sizes
 from rankscope.models.names import kind_of as kind_of
 from rankscope.models.names import layer_of as layer_of
 from rankscope.records import Arm, RunSpec
@@ -33,11 +33,19 @@ def stored_update(base: Base, spec: RunSpec, path: Path) -> Update:
     tensors, _ = read_tensors(path)
     if spec.arm.kind == "full":
         return _full(base, tensors, str(path))
-    modules = sorted(k.removesuffix(".lora_A.weight") for k in tensors if k.endswith(".lora_A.weight"))
-    deltas = {
-        m: FactoredDelta(tensors[f"{m}.lora_A.weight"], tensors[f"{m}.lora_B.weight"], scale(spec.arm, m))
-        for m in modules
-    }
+    ranks = adapted_modules(base.model, spec.arm)
+    wanted = {f"{module}.lora_{letter}.weight" for module in ranks for letter in "AB"}
+    if strange := sorted(wanted ^ set(tensors)):
+        raise ModelError(f"this adapter doesn't fit the base: {len(strange)} tensors differ", got=strange[0],
+                         where=str(path))  # fmt: skip
+    deltas = {}
+    for module, rank in ranks.items():
+        a, b = (tensors[f"{module}.lora_{letter}.weight"] for letter in "AB")
+        num_out, num_in = sizes(base.model.get_submodule(module))
+        if a.shape != (rank, num_in) or b.shape != (num_out, rank):
+            raise ModelError(f"the tensors of {module} have other shapes than this run's", got=tuple(a.shape),
+                             where=str(path))  # fmt: skip
+        deltas[module] = FactoredDelta(a, b, scale(spec.arm, module))
     return Update("lora", deltas)
 
 
