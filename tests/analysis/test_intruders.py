@@ -64,6 +64,16 @@ def test_a_large_update_along_a_mixture_of_all_directions_is_one_intruder(shape)
     assert float(found.cosines[0]) < 0.4 < 0.9 < float(found.cosines[2:].min())
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_intruder_that_no_top_vector_leads_to_is_not_missed(shape):
+    weight = matrix(*shape)
+    u, _, vh = torch.linalg.svd(weight, full_matrices=False)
+    mixed = unit(40, 3)
+    delta = rank_one(u[:, 50:90] @ mixed, mixed @ vh[50:90], 12.0)  # on both sides away from all large directions
+    for update in (delta, full(weight, delta)):
+        assert intruders.find(weight, update, decomposed(weight)).count == 1
+
+
 def test_an_update_outside_all_left_vectors_of_a_tall_weight_is_an_intruder_with_cosine_near_zero():
     weight = matrix(160, 90)
     base = decomposed(weight)
