@@ -1,7 +1,7 @@
-"""An adapter written again with other factors. In: a ``Given`` and an update for each of its modules. Out: a PEFT folder.
+"""An adapter written again with other factors. In: a ``Given``, an update for each of its modules. Out: a PEFT folder.
 
-Ranks and scales may differ between modules: ``rank_pattern`` and ``alpha_pattern`` say so. All else (the types of the
-tensors, modules saved whole, trained biases, the other settings) stays as it was. Format and reference: huggingface/peft
+Ranks and scales may differ between modules: ``rank_pattern`` and ``alpha_pattern`` say so. All else (types of tensors,
+modules saved whole, trained biases, other settings) stays as it was. Format and reference: huggingface/peft
 ``LoraConfig``. Knows nothing about how the factors were chosen.
 
 Legend: R rank, D inputs, O outputs.
