@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from rankscope.cli.adapter import app
+from rankscope.cli.audit import app
 from rankscope.cli.answer import error_as_dict, error_of, to_json
 from rankscope.errors import RankscopeError
 
