@@ -1,11 +1,12 @@
 """For tests of plug-ins, yours too: contract checks, and a tiny model with its tokenizer, built in memory.
 
 In: a plug-in. Out: nothing, or a PluginError that lists all that is wrong. Needs no network and no files; torch and
-transformers are imported only by ``tiny_model`` and ``tiny_tokenizer``.
+transformers are imported only where a model is made or looked into.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,66 @@ def check_task(task: object, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         problems += _row_problems(task, row)
     if problems:
         raise PluginError(f"the task {task.name!r} breaks its contract: " + "; ".join(problems))
+
+
+def check_diagnostic(plugin: object) -> None:
+    """Check a diagnostic against the contract, on the bundled model under a LoRA update, a full one and an empty one.
+
+    What it declares is complete; every reading is declared, finite or None, and of a layer that exists; the same
+    subject gives the same readings; the base is afterwards what it was. Raises PluginError listing every breach.
+    """
+    from rankscope.analysis.diagnostic import Diagnostic
+
+    if not isinstance(plugin, Diagnostic):
+        raise PluginError("a diagnostic plug-in must be a Diagnostic", got=type(plugin).__name__)
+    problems = [f"{name} is empty" for name in ("name", "summary", "quantities") if not getattr(plugin, name)]
+    problems += [f"the quantity {q.name} lacks unit, meaning or source" for q in plugin.quantities
+                 if not (q.unit and q.meaning and q.source)]  # fmt: skip
+    problems += [f"its own defaults are wrong: {problem}" for problem in plugin.check(plugin.options)]
+    problems = problems or [p for kind in ("lora", "full", "empty") for p in _diagnostic_problems(plugin, kind)]
+    if problems:
+        raise PluginError(f"the diagnostic {plugin.name!r} breaks its contract: " + "; ".join(problems))
+
+
+def demo_subject(kind: str = "lora") -> Any:
+    """The bundled model under a made-up update ('lora' of rank 4, 'full', or 'empty': zeros), with texts and tasks, as
+    an ``analysis.subject.Subject``."""
+    import torch
+
+    from rankscope.analysis.subject import Asked, Subject
+    from rankscope.evaluation.suite import evaluate
+    from rankscope.models.base import load
+    from rankscope.models.delta import DenseDelta, FactoredDelta, Update
+    from rankscope.models.lora import find_targets, sizes
+    from rankscope.models.update import base_weight
+    from rankscope.records import ModelRef, TaskRef
+    from rankscope.tasks.task import prepare, resolve
+    from rankscope.worker import validation_losses
+
+    base, drawn = load(ModelRef("demo", dtype="float32")), torch.Generator().manual_seed(0)
+    deltas, whole = {}, {}
+    for name in find_targets(base.model, ("all-linear",)):
+        num_out, num_in = sizes(base.model.get_submodule(name))
+        a, b = torch.randn(4, num_in, generator=drawn), torch.randn(num_out, 4, generator=drawn)
+        b = torch.zeros_like(b) if kind == "empty" else b
+        before = base_weight(base, name).detach()
+        delta = FactoredDelta(a, b, 0.02)
+        deltas[name] = DenseDelta(before, before + delta.dense()) if kind == "full" else delta
+    if kind == "full":
+        norms = {n: p.detach() * 1.01 for n, p in base.model.named_parameters() if "norm" in n}
+        whole = norms | {"model.embed_tokens.weight": base.model.get_input_embeddings().weight.detach() * 1.001}
+    asked = []
+    for name, role in (("demo_people", "in_domain"), ("demo_facts", "retention"), ("demo_text", "retention")):
+        asked.append(Asked(name, role, prepare(resolve(TaskRef(name, limit=6, label=name), split="test"))))
+    rows = {
+        role: tuple(_row(base, a.task.samples[:4]))
+        for role, a in zip(("train", "evaluation", "neutral"), asked, strict=True)
+    }
+    return Subject(
+        Update("full" if kind == "full" else "lora", deltas, whole, ties=kind == "full"), base, rows, tuple(asked),
+        rows["train"], lambda worn, task: evaluate(worn, task, "", "").scores,
+        lambda worn, examples: validation_losses(worn, examples, 4096),
+    )  # fmt: skip
 
 
 def sample_problems(sample: Sample, form: str) -> list[str]:
@@ -107,6 +168,44 @@ def tiny_model(seed: int = 0) -> LlamaForCausalLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).eval()
+
+
+def _row(base: Any, samples: Sequence[Sample]) -> Any:
+    """The samples as rows of tokens with their answers."""
+    from rankscope.data.batching import join
+
+    for sample in samples:
+        prompt, target = base.encode_pair(sample.prompt, sample.target)
+        yield join(prompt, target, base.eos, base.max_length, base.bos)
+
+
+def _diagnostic_problems(plugin: Any, kind: str) -> list[str]:
+    """What is wrong with the readings of one kind of update."""
+    import torch
+
+    subject = demo_subject(kind)
+    ids = torch.arange(3, 33).reshape(2, 15)
+    with torch.inference_mode():
+        before, modules = subject.base.hidden(ids), [name for name, _ in subject.base.model.named_modules()]
+    try:
+        first, again = (list(plugin.measure(subject, dict(plugin.options))) for _ in range(2))
+    except RankscopeError as error:
+        return [f"{kind}: it failed: {error}"]
+    with torch.inference_mode():
+        is_same = torch.equal(before, subject.base.hidden(ids))
+    found = [] if is_same else [f"{kind}: the base is not what it was"]
+    found += [] if modules == [n for n, _ in subject.base.model.named_modules()] else [f"{kind}: modules were left"]
+    found += [] if first else [f"{kind}: no readings"]
+    found += [] if first == again else [f"{kind}: the same subject gives other readings"]
+    declared, layers = {q.name for q in plugin.quantities}, subject.base.model.config.num_hidden_layers
+    found += [f"{kind}: {name} is not declared" for name in sorted({r.name for r in first} - declared)]
+    for reading in first:
+        where = f"{kind}: {reading.name} of {reading.module or reading.layer}"
+        if any(value is not None and not math.isfinite(value) for value in reading.values):
+            found.append(f"{where} is not finite")
+        if reading.layer is not None and not 0 <= reading.layer < layers:
+            found.append(f"{where}: there is no such layer")
+    return found
 
 
 def _declaration_problems(task: Task) -> list[str]:

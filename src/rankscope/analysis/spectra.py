@@ -26,6 +26,8 @@ from rankscope.models.delta import Delta, DenseDelta, FactoredDelta
 
 _TIE = 1e-9
 """How far below a share of the energy still counts as reaching it: rounding must not cost a rank."""
+_BLOCK, _STEPS, _CLOSE = 6, 16, 5e-7
+"""Of the search for a largest singular value: vectors a step, steps at most, and how near its square has to be."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,18 @@ class Shape:
 def singular_values(delta: Delta) -> Float64[Tensor, " K"]:
     """All singular values, largest first, the scale included. Raises ModelError if a weight is NaN or infinite."""
     if isinstance(delta, DenseDelta):
-        return _through_gram(_finite(delta.dense().detach().double()))
+        return _through_gram(finite(delta.dense().detach().double()))
     b, a = delta.b.detach().double(), delta.a.detach().double()
     core = torch.linalg.qr(b, mode="r").R @ torch.linalg.qr(a.T, mode="r").R.T * delta.scale  # (K', K'')
-    return torch.linalg.svdvals(_finite(core))
+    return torch.linalg.svdvals(finite(core))
 
 
 def svd(delta: Delta) -> tuple[Float64[Tensor, "O K"], Float64[Tensor, " K"], Float64[Tensor, "K D"]]:
     """Left vectors, singular values and right vectors, largest first. Raises ModelError as ``singular_values``."""
     if isinstance(delta, DenseDelta):
-        return torch.linalg.svd(_finite(delta.dense().detach().double()), full_matrices=False)
+        return torch.linalg.svd(finite(delta.dense().detach().double()), full_matrices=False)
     left, right = torch.linalg.qr(delta.b.detach().double()), torch.linalg.qr(delta.a.detach().double().T)
-    u, s, vh = torch.linalg.svd(_finite(left.R @ right.R.T * delta.scale), full_matrices=False)
+    u, s, vh = torch.linalg.svd(finite(left.R @ right.R.T * delta.scale), full_matrices=False)
     return left.Q @ u, s, vh @ right.Q.T
 
 
@@ -106,6 +108,39 @@ def energy_rank(values: Float[Tensor, " K"], share: float) -> int | None:
     return min(len(values), int((energy < (share - _TIE) * energy[-1]).sum()) + 1)
 
 
+def spectral_norm(weight: Float[Tensor, "O D"]) -> float:
+    """The largest singular value of one matrix, right to 1e-6 of itself, without the others.
+
+    Block Krylov steps on the shorter side's Gram matrix, which is never written out; the start is random but fixed. An
+    eigenvalue of it lies within the squared residual by the gap to the next Ritz value, or within the residual. Where
+    neither gets small enough, all values are computed.
+    """
+    dense = finite(weight.detach().float())
+    short = dense if dense.shape[0] <= dense.shape[1] else dense.T
+    if (largest := float(short.abs().max())) == 0:
+        return 0.0
+    short = short / largest
+    basis = torch.randn(len(short), _BLOCK, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    basis = torch.linalg.qr(basis.to(short.device)).Q
+    for _ in range(_STEPS if len(short) > 4 * _BLOCK * _STEPS else 0):
+        through = (short @ (short.T @ basis.float())).double()
+        ritz, rotation = torch.linalg.eigh(basis.T @ through)  # ascending
+        residual = through @ rotation[:, -1] - basis @ rotation[:, -1] * ritz[-1]
+        size, gap = float(residual.norm()), float(ritz[-1] - ritz[-2])
+        if min(size, size * size / gap if gap > size else size) < _CLOSE * float(ritz[-1]):
+            return math.sqrt(float(ritz[-1])) * largest
+        fresh = through[:, -_BLOCK:] - basis @ (basis.T @ through[:, -_BLOCK:])
+        basis = torch.linalg.qr(torch.cat([basis, fresh], 1)).Q
+    return float(_through_gram(short.double())[0]) * largest
+
+
+def finite(matrix: Tensor) -> Tensor:
+    """The matrix itself. Raises ModelError if a weight is NaN or infinite."""
+    if not torch.isfinite(matrix).all():
+        raise ModelError("a weight is NaN or infinite", hint="Train it again with a lower learning rate")
+    return matrix
+
+
 def _through_gram(dense: Float64[Tensor, "O D"]) -> Float64[Tensor, " K"]:
     short = dense if dense.shape[0] <= dense.shape[1] else dense.T
     largest = short.abs().max()
@@ -114,9 +149,3 @@ def _through_gram(dense: Float64[Tensor, "O D"]) -> Float64[Tensor, " K"]:
     short = short / largest  # squares of small weights must not underflow
     squares = torch.linalg.eigvalsh(short @ short.T).clamp(min=0)
     return squares.sqrt().flip(0) * largest
-
-
-def _finite(matrix: Tensor) -> Tensor:
-    if not torch.isfinite(matrix).all():
-        raise ModelError("a weight of this update is NaN or infinite", hint="Train it again with a lower learning rate")
-    return matrix

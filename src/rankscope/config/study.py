@@ -39,6 +39,7 @@ from rankscope.config.arms import (
     unique,
     word_or_list,
 )
+from rankscope.config.diagnose import DiagnoseEntry
 from rankscope.config.models import ModelEntry, Text, near_file
 from rankscope.config.places import bridged_task, is_same_task, label_of
 from rankscope.records import GIVEN, Arm, ModelRef, Recipe, Role, Skill, TaskRef
@@ -193,6 +194,7 @@ class StudyConfig(Section):
     arm_entries: Annotated[tuple[ArmEntry, ...], AfterValidator(filled), Field(alias="arms")]
     training: Annotated[Training, BeforeValidator(empty_if_none)] = Training()
     evaluate: Annotated[Evaluate, BeforeValidator(empty_if_none)] = Evaluate()
+    diagnose: tuple[DiagnoseEntry, ...] = ()
     recommend: Annotated[Recommend, BeforeValidator(empty_if_none)] = Recommend()
     keep: Literal["adapters", "best", "all"] = "adapters"
     data_dir: Text | None = None
@@ -265,6 +267,19 @@ class StudyConfig(Section):
                     what = f"{name!r} is trained on, so it can't measure what is retained"
                     raise Misplaced(what, "evaluate", key, index)
                 seen[name] = f"evaluate.{key}"
+        return self
+
+    @model_validator(mode="after")
+    def _diagnostics_are_of_these_arms(self) -> StudyConfig:
+        arms, seen = [arm.name for arm in self.arms() if arm.kind != "base"], set()
+        for index, entry in enumerate(self.diagnose):
+            if entry.label in seen:
+                raise Misplaced(f"{entry.label!r} is listed twice", "diagnose", index)
+            seen.add(entry.label)
+            for arm in entry.arms or ():
+                if arm not in arms:
+                    what = f"no arm named {arm!r}{plugins.did_you_mean(arm, arms) or '. Arms: ' + ', '.join(arms)}"
+                    raise Misplaced(what, "diagnose", index)
         return self
 
     # ---- the records
@@ -360,8 +375,12 @@ class StudyConfig(Section):
         return tests
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole study, defaults spelled out, as JSON-ready data that ``from_dict`` reads back."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """The whole study, defaults spelled out, as JSON-ready data that ``from_dict`` reads back.
+
+        An empty ``diagnose`` is left out, so that a study from before there was one keeps its key.
+        """
+        plain = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return plain if self.diagnose else {key: value for key, value in plain.items() if key != "diagnose"}
 
 
 def _names(entries: tuple[TaskEntry, ...]) -> list[str]:

@@ -24,9 +24,11 @@ from rankscope.errors import StoreError
 from rankscope.provenance import canonical_json, plain
 from rankscope.records import (
     CurvePoint,
+    Diagnosis,
     EvalResult,
     Ledger,
     Overlap,
+    Reading,
     RowCounts,
     RunResult,
     RunSpec,
@@ -37,6 +39,7 @@ from rankscope.storage.blobs import Blobs, full_disk
 from rankscope.storage.migrations import STEPS
 
 _ROWS_SINCE = 3  # the schema that has the tables of rows
+_DIAGNOSES_SINCE = 4
 _LEAST_FREE = 64 * 1024  # bytes; SQLite's shared memory grows by 32 KiB
 
 
@@ -184,6 +187,47 @@ class Store:
             shared = db.execute(text("SELECT test_key, items, ngram, exact, template, n FROM overlaps"
                                      " WHERE train_key = :k"), {"k": train_key})  # fmt: skip
             return RowCounts(*row) if row is not None else None, {key: Overlap(*rest) for key, *rest in shared}
+
+    def put_diagnosis(self, found: Diagnosis) -> None:
+        """Store what one diagnostic said of one run, or the reason why it said nothing."""
+        where = {"run_key": found.run_key, "key": found.key}
+        with self._transaction() as db:
+            db.execute(text("DELETE FROM readings WHERE run_key = :run_key AND key = :key"), where)
+            db.execute(text("INSERT OR REPLACE INTO diagnoses VALUES (:run_key, :key, :name, :status, :message,"
+                            " :ledger, :created)"),
+                       {**where, "name": found.name, "status": found.status, "message": found.message,
+                        "ledger": canonical_json(found.ledger), "created": _now()})  # fmt: skip
+            if found.readings:
+                db.execute(text("INSERT INTO readings VALUES (:run_key, :key, :position, :name, :layer, :module, :part,"
+                                " :variant, :vector)"),
+                           [{**where, "position": i, "name": r.name, "layer": r.layer, "module": r.module,
+                             "part": r.part, "variant": r.variant, "vector": canonical_json(r.values)}
+                            for i, r in enumerate(found.readings)])  # fmt: skip
+
+    def diagnosis_outcome(self, run_key: str, key: str) -> tuple[str, str] | None:
+        """Status and message of one diagnosis, without its readings; None if there is none yet."""
+        if self._version < _DIAGNOSES_SINCE:
+            return None
+        with self._reading() as db:
+            where = {"r": run_key, "k": key}
+            row = db.execute(text("SELECT status, message FROM diagnoses WHERE run_key = :r AND key = :k"), where)
+            found = row.first()
+        return (found[0], found[1]) if found else None
+
+    def diagnosis(self, run_key: str, key: str) -> Diagnosis | None:
+        """One diagnosis with its readings in the order they were made."""
+        if self._version < _DIAGNOSES_SINCE:
+            return None
+        where = {"r": run_key, "k": key}
+        with self._reading() as db:
+            row = db.execute(text("SELECT name, status, message, ledger FROM diagnoses WHERE run_key = :r AND key = :k"
+                                  ), where).first()  # fmt: skip
+            if row is None:
+                return None
+            rows = db.execute(text("SELECT name, vector, layer, module, part, variant FROM readings WHERE run_key = :r"
+                                   " AND key = :k ORDER BY position"), where)  # fmt: skip
+            readings = tuple(Reading(name, tuple(json.loads(vector)), *rest) for name, vector, *rest in rows)
+            return Diagnosis(run_key, key, row[0], row[1], row[2], readings, Ledger(**json.loads(row[3])))
 
     def checkpoint_folder(self, name: str) -> Path:
         return self.folder / "checkpoints" / name

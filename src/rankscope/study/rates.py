@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from rankscope.records import RunResult, RunSpec
+from rankscope.records import ModelRef, RunResult, RunSpec, TaskRef
 from rankscope.stats.tuning import Choice, Trial, choose_lr
 from rankscope.study.plan import run_key
 
@@ -67,3 +67,14 @@ def next_rate(lr: float, is_up: bool) -> float:
 
 def _trial(spec: RunSpec, found: RunResult) -> Trial:
     return Trial(spec.lr, found.validation_loss, found.validation_se, found.validation_items)
+
+
+def edges(model: ModelRef, train: TaskRef, rates: list[Rates]) -> list[str]:
+    """What a reader must know of rates whose best trial lies at the end of the grid: a better one may lie beyond."""
+    told = []
+    for end, words in (("low", "lowest"), ("high", "highest")):
+        names = [r.trials[0].arm.name for r in rates if r.choice is not None and r.choice.edge == end]
+        if names:
+            told.append(f"{model.name} on {train.name}: the best learning rate tried is the {words} one for "
+                        f"{', '.join(names)}; a better one may lie beyond.")  # fmt: skip
+    return told

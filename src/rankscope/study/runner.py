@@ -23,6 +23,7 @@ from rankscope.records import Arm, EvalResult, ModelRef, RunResult, RunSpec, Sco
 from rankscope.stats.estimate import rate_estimate
 from rankscope.storage.blobs import FULL, full_disk
 from rankscope.study import measures
+from rankscope.study.diagnosing import Diagnoser
 from rankscope.study.measures import NOISE_TOKENS, Measure
 from rankscope.study.plan import base_spec, cohorts, given_spec, run_key
 from rankscope.study.rates import arm_rates
@@ -39,6 +40,7 @@ class Runner:
         self.study, self.store, self.model, self.progress, self.until = study, store, model, progress, until
         self._base, self._prepared, self._sets, self._references = None, {}, {}, {}
         self._tried: set[str] = set()
+        self._inside = Diagnoser(study, store, lambda: self.base, lambda ref: self._set(ref).validation, progress)
 
     @property
     def base(self):
@@ -81,6 +83,9 @@ class Runner:
                     self._finals(raw, ref, seed)
             for raw, ref in pairs:  # last: no verdict waits for them
                 self._score_trials(raw, ref)
+            self._diagnose_given()
+            for raw, ref in pairs:
+                self._diagnose_finals(raw, ref)
                 self._tidy(raw, ref)
         except OSError as error:
             if error.errno not in FULL:
@@ -138,6 +143,9 @@ class Runner:
             self._train(group, {s for s in group if s in left and self._must_train(s)}, ref, f"seed {seed}")
             for spec in group:
                 self._measure_stored(spec, [*scores, *more])
+                if spec.arm.kind == "full":
+                    self._diagnose(spec, ref, evaluations)
+                self._drop_large(spec)
         if left and self.progress:
             self.progress.table([r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name])
 
@@ -148,6 +156,28 @@ class Runner:
             if not self._has_time():
                 return
             self._measure_stored(spec, wanted)
+            self._drop_large(spec)
+
+    def _diagnose_given(self) -> None:
+        trained = [ref for _, ref in self.study.resolve()[1]]
+        for arm in self.study.given():
+            spec = given_spec(self.model, arm)
+            if self.store.run(run_key(spec)) is not None:
+                judged = self.study.config.judged()
+                self._inside.diagnose(spec, trained[0] if trained else None, judged, self._has_time)
+
+    def _diagnose_finals(self, raw: TaskRef, ref: TaskRef) -> None:
+        evaluations = self.study.config.evaluations(raw)
+        for seed in self.study.config.seeds:
+            for spec in self.study.finals(self._find, self.model, ref, seed):
+                self._diagnose(spec, ref, evaluations)
+
+    def _diagnose(self, spec: RunSpec, ref: TaskRef, evaluations: Sequence) -> None:
+        """Look inside a finished run, if its weights are stored."""
+        found = self.store.run(run_key(spec))
+        is_left = found is not None and found.status == "done" and self._inside.left(spec, ref, evaluations)
+        if is_left and self._has_weights(spec, "can't be measured any more"):
+            self._inside.diagnose(spec, ref, evaluations, self._has_time)
 
     def _losing(self, ref: TaskRef) -> list[RunSpec]:
         finals = self.study.finals(self._find, self.model, ref, self.study.config.seeds[0])
@@ -247,7 +277,10 @@ class Runner:
             return
         if self._left(key, wanted) and self._has_weights(spec, "can't be measured any more"):
             self._measure(key, spec.arm.name, wanted, lambda base: applied(base, spec, self.store.blobs.path(key)))
-        # Large, and not wanted: gone at once, not only when the whole train task is done.
+
+    def _drop_large(self, spec: RunSpec) -> None:
+        """Full SFT's weights, if nobody wants them, are gone at once, not only when the whole train task is done."""
+        key = run_key(spec)
         is_wanted = self.study.config.keep != "adapters" or key in self.store.wanted_by_others(self.study.key)
         if spec.arm.kind == "full" and not is_wanted:
             self.store.blobs.remove(key)
@@ -300,6 +333,8 @@ class Runner:
         more, trial = measures.divergences(self.study, [ref], evaluations), measures.trial_scores(self.study, raw)
         wait = [(s, more) for s in finals] + [(s, trial) for s in self._losing(ref)]
         if any(self.store.blobs.has(run_key(s)) and self._left(run_key(s), wanted) for s, wanted in wait):
+            return
+        if any(self.store.blobs.has(run_key(s)) and self._inside.left(s, ref, evaluations) for s in finals):
             return
         wanted = {run_key(s) for s in finals if s.arm.kind == "lora"}
         if config.keep == "best":

@@ -19,8 +19,9 @@ from rankscope.report.tables import public_name
 from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
 from rankscope.study import measures, preflight, rows
+from rankscope.study.diagnosis import Diagnosed
 from rankscope.study.plan import Plan, base_spec, candidates, given_spec
-from rankscope.study.rates import Find, Rates, arm_rates
+from rankscope.study.rates import Find, arm_rates, edges
 from rankscope.tasks import task as tasks
 
 
@@ -133,25 +134,28 @@ class Study:
         notes: list[str] = []
         with Store.open(store, write=False) as opened:
             facts, found, judged = rows.known(self, opened), measures.Found(opened), self.config.judged()
+            inside = Diagnosed(opened)
             for model in models:
                 scores = measures.scores(self, self.config.evaluations(None))
                 found.add(base_spec(model), "final", scores, noise=measures.noise(self))
                 for arm in self.given():
                     more = measures.divergences(self, [ref for _, ref in train], judged)
                     found.add(given_spec(model, arm), "final", measures.scores(self, judged), more)
+                    inside.add(self, given_spec(model, arm), train[0][1] if train else None, judged)
                 for raw, ref in train:
                     rates = [arm_rates(opened.runs, trials) for trials in self.arm_trials(model, ref)]
-                    notes += _edges(model, raw, rates)
+                    notes += edges(model, raw, rates)
                     finals = [replace(r.chosen, seed=seed) for seed in self.config.seeds for r in rates if r.is_settled]
                     scores = measures.scores(self, self.config.evaluations(raw))
                     more = measures.divergences(self, [ref], self.config.evaluations(raw))
                     for spec in finals:
                         found.add(spec, "final", scores, more)
+                        inside.add(self, spec, ref, self.config.evaluations(raw))
                     scores = measures.trial_scores(self, raw)
                     for spec in measures.losing(finals, [t for r in rates for t in r.trials]):
                         found.add(spec, "trial", scores)
             day = opened.last_day(key for _, key, *_ in found.runs)
-        notes += found.notes()
+        notes += found.notes() + inside.notes()
         evidence = Evidence(
             self.config.name,
             self.config.title,
@@ -175,6 +179,7 @@ class Study:
             alarm=self.config.evaluate.alarm,
             skills=self.skills(),
             date=day,
+            diagnoses=inside.found,
         )
         evidence = with_margin(evidence)
         return StudyResult(build(evidence), evidence, Path(store))
@@ -192,17 +197,6 @@ def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:
     """The arms as a report may show them: with keys, and without the paths of this machine."""
     known = {arm.name: arm for arm in given}
     return tuple(replace(known.get(a.name, a), path=a.path and public_name(a.path)) for a in arms)
-
-
-def _edges(model, train: TaskRef, rates: list[Rates]) -> list[str]:
-    """What a reader must know of rates whose best trial lies at the end of the grid: a better one may lie beyond."""
-    told = []
-    for end, words in (("low", "lowest"), ("high", "highest")):
-        names = [r.trials[0].arm.name for r in rates if r.choice is not None and r.choice.edge == end]
-        if names:
-            told.append(f"{model.name} on {train.name}: the best learning rate tried is the {words} one for "
-                        f"{', '.join(names)}; a better one may lie beyond.")  # fmt: skip
-    return told
 
 
 class StudyResult:
@@ -305,6 +299,15 @@ class StudyResult:
         if prefer not in (None, "cost", "retention", "gain"):
             raise InputError("prefer is one of cost, retention, gain", got=prefer)
         return under_terms(self.evidence, self._view.headlines, self._view.base, found[0], (retain, prefer))
+
+    def diagnostic(self, name: str) -> Any:
+        """What one diagnostic said of all runs; ``frame()`` gives it as a tidy table.
+
+        Raises InputError, with the nearest name, if nothing was measured by it.
+        """
+        from rankscope.study.frames import of_study
+
+        return of_study(self.evidence, name)
 
     def adapter(self, arm: str, seed: int, train: str | None = None) -> StoredAdapter:
         """The stored LoRA adapter of one run. Raises InputError if there is no such run or its weights are gone."""

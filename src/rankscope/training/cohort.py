@@ -72,7 +72,7 @@ def encode_train_set(base: Base, samples: tuple, recipe: Recipe) -> TrainSet:
     examples, dropped, cut = [], 0, 0
     limit = min(recipe.max_length, base.max_length)
     for sample in samples:
-        example, is_cut = _encoded(base, sample, limit)
+        example, is_cut = encode_sample(base, sample, limit)
         dropped += example is None
         cut += is_cut
         if example is not None:
@@ -92,7 +92,7 @@ def encode_train_set(base: Base, samples: tuple, recipe: Recipe) -> TrainSet:
     return TrainSet(tuple(examples[i] for i in train), tuple(examples[i] for i in validation), dropped, cut, notes)
 
 
-def _encoded(base: Base, sample: Sample, limit: int) -> tuple[Example | None, bool]:
+def encode_sample(base: Base, sample: Sample, limit: int) -> tuple[Example | None, bool]:
     """A sample as a training example, None if nothing of it fits, and whether it was too long."""
     if sample.turns:
         return _encoded_chat(base, sample.turns, limit)

@@ -25,4 +25,11 @@ STEPS: tuple[tuple[str, ...], ...] = (
         " ngram INTEGER NOT NULL, exact INTEGER NOT NULL, template INTEGER NOT NULL, n INTEGER NOT NULL,"
         " PRIMARY KEY (train_key, test_key))",
     ),
+    (
+        "CREATE TABLE diagnoses (run_key TEXT NOT NULL, key TEXT NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,"
+        " message TEXT NOT NULL, ledger TEXT NOT NULL, created TEXT NOT NULL, PRIMARY KEY (run_key, key))",
+        "CREATE TABLE readings (run_key TEXT NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,"
+        " name TEXT NOT NULL, layer INTEGER, module TEXT NOT NULL, part TEXT NOT NULL, variant TEXT NOT NULL,"
+        " vector TEXT NOT NULL, PRIMARY KEY (run_key, key, position))",
+    ),
 )
