@@ -24,7 +24,9 @@ def audit(
     ],
     base: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The model that it was made from: a hub id, a folder, a .gguf file or demo."),
+        typer.Option(
+            metavar="MODEL", help="The model that it was made from: a hub id, a folder, a .gguf file or demo."
+        ),
     ] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Write a page, too.")] = None,
     trust_remote_code: Annotated[

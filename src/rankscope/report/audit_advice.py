@@ -1,4 +1,4 @@
-"""What follows from an audit: rank spent, idle layers, a smaller rank, intruders. In: ``Found``. Out: numbers, sentences.
+"""What follows from an audit: rank spent, idle layers, a smaller rank, intruders. In: ``Found``. Out: words, numbers.
 
 Every number is a fact about the weights. What it means for scores is marked as exploratory where the field has no
 proof: no spectral estimate is known to predict the rank that a task needs, and small updates can matter.
@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rankscope.report.audit_rows import Found, Module
+from rankscope.report.audit_rows import Found
 from rankscope.report.wording import listing, number_bytes, plural
 
 IDLE = 0.1
@@ -67,7 +67,7 @@ def lead(found: Found) -> str:
     stable = f"{about['stable_rank']['mean']:.3g}"
     if found.kind == "full":
         return f"The change of {where} has a stable rank of {stable} on average{most}."
-    used = f"{about['utilisation']['mean']:.0%}"
+    used = per_cent(about["utilisation"]["mean"])
     return f"Of rank {_span(about['rank'])}, {where} use {used}: their stable rank is {stable} on average{most}."
 
 
@@ -138,20 +138,21 @@ def spans(numbers: Sequence[int]) -> str:
     return listing([str(w) for word in words for w in (word if isinstance(word, list) else [word])])
 
 
+def per_cent(share: float) -> str:
+    """'17 %'; below one per cent with a digit more."""
+    return f"{share:.0%}".replace("%", " %") if share >= 0.01 or share == 0 else f"{share:.1%}".replace("%", " %")
+
+
 def _rank_spent(found: Found) -> str:
     about = summary(found)
-    stable, effective, most = about["stable_rank"], about["effective_rank"], about["energy_rank_99"]
-    ranks = f"a stable rank of {_range(stable)} and an effective rank of {_range(effective)}"
-    energy = f"99 % of the energy ||dW||_F^2 lies in {_span(most)} directions of a module"
+    ranks = f"the stable rank is {_range(about['stable_rank'])}, the effective rank {_range(about['effective_rank'])}"
+    energy = f"99 % of a module's energy ||dW||_F^2 lies in {_span(about['energy_rank_99'])} directions"
+    unproven = ("Exploratory: no spectral estimate is known to predict the rank that a task needs; scores of smaller "
+                "ranks do.")  # fmt: skip
     if found.kind == "full":
-        return f"The changed matrices have {ranks}; {energy}. {_UNPROVEN}"
-    used = f"{about['utilisation']['mean']:.0%} of the rank spent"
-    return f"Of rank {_span(about['rank'])} the updates have {ranks} (stable: {used}); {energy}. {_UNPROVEN}"
-
-
-_UNPROVEN = (
-    "Exploratory: no spectral estimate is known to predict the rank that a task needs; only scores of smaller ranks say."
-)
+        return f"Of the changed matrices {ranks}; {energy}. {unproven}"
+    used = f"{per_cent(about['utilisation']['mean'])} of the rank is used (stable rank by rank, on average)"
+    return f"At rank {_span(about['rank'])}, {ranks}; {energy}; {used}. {unproven}"
 
 
 def _layers(found: Found) -> str:
@@ -159,25 +160,26 @@ def _layers(found: Found) -> str:
     if len(sizes) < 2:
         return ""
     most, least, few = max(sizes, key=sizes.get), min(sizes, key=sizes.get), idle(sizes)
-    what = "relative change ||dW||_F / ||W||_F" if found.base is not None else "norm ||dW||_F"
+    what = "||dW||_F / ||W||_F" if found.base is not None else "||dW||_F"
     if not few:
-        return (f"No layer is idle: the least changed, layer {least}, has {sizes[least] / sizes[most]:.0%} of the "
-                f"{what} of the most changed, layer {most}.")  # fmt: skip
+        share = per_cent(sizes[least] / sizes[most])
+        return f"No layer is idle: the least changed, layer {least}, has {share} of the {what} of layer {most}."
     word, verb = ("Layer", "is") if len(few) == 1 else ("Layers", "are")
-    return (f"{word} {spans(few)} {verb} nearly idle: below {IDLE:.0%} of the {what} of the most changed, layer {most}. "
-            "Exploratory: to leave them out next time is worth a try, but a small update may matter.")  # fmt: skip
+    return (f"{word} {spans(few)} {verb} nearly idle: they have less than {per_cent(IDLE)} of the {what} of layer "
+            f"{most}, the most changed. Exploratory: to leave them out next time is worth a try, but a small update "
+            "may matter.")  # fmt: skip
 
 
 def _smaller(found: Found) -> str:
     cut = truncation(found)
     ranks, top = _span(cut["ranks"]), cut["uniform_rank"]
     if found.kind == "full":
-        saved = f"{cut['parameters_after']:,} numbers in place of {cut['parameters_before']:,}"
-        return f"As a LoRA adapter that keeps 99 % of each module's energy the change needs ranks {ranks}: {saved}."
+        size = f"{cut['parameters_after']:,} numbers, where the matrices themselves hold {cut['parameters_before']:,}"
+        return f"A LoRA adapter that keeps 99 % of each module's energy would need ranks {ranks}: {size}."
     if cut["command"] is None:
         return "Nothing to truncate: to keep 99 % of each module's energy takes the whole rank everywhere."
     share = 1 - cut["parameters_after"] / cut["parameters_before"]
-    return (f"Ranks {ranks} keep 99 % of each module's energy, with {share:.0%} fewer parameters "
+    return (f"Ranks {ranks} keep 99 % of each module's energy, with {per_cent(share)} fewer parameters "
             f"({number_bytes(cut['bytes_saved'])} saved); one rank for all would be {top}. "
             f"Not judged by scores. Next: {cut['command']}")  # fmt: skip
 
@@ -191,9 +193,9 @@ def _intruders(found: Found) -> str:
     if not counts:
         return f"No intruder dimension: the leading directions of every tuned weight are the base's own{ties}."
     most = max(counts, key=counts.get)
-    return (f"{plural(about['intruders'], 'intruder dimension')} in {len(counts)} of {len(found.modules)} modules{ties}, "
-            f"most in {most} ({counts[most]}). Exploratory: intruders went with forgetting where this was studied "
-            "(2410.21228).")  # fmt: skip
+    number, where = plural(about["intruders"], "intruder dimension"), f"{len(counts)} of {len(found.modules)} modules"
+    return (f"{number} in {where}{ties}, most in {most} ({counts[most]}). Exploratory: intruders went with forgetting "
+            "where this was studied (2410.21228).")  # fmt: skip
 
 
 def _zeros(found: Found) -> str:
@@ -201,7 +203,7 @@ def _zeros(found: Found) -> str:
     if not names:
         return ""
     shown = listing(names) if len(names) <= 3 else f"{', '.join(names[:3])}, ..."
-    return f"{len(names)} of {len(found.modules)} modules are not changed at all: {shown}. No rank is defined for them."
+    return f"{len(names)} of {len(found.modules)} modules are not changed at all, and have no rank: {shown}."
 
 
 def _command(found: Found) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 
 from rankscope.report.audit_rows import Found, Module, by_kind
-from rankscope.report.drawing import INK, SHORT, Chart, finished
+from rankscope.report.drawing import SHORT, Chart, finished
 
 HEAT = ("#d8ecf8", "#5fb7e8", "#3a78cf", "#6a4fc0", "#7b2c8f")
 UNDEFINED = "#8c939c66"
@@ -112,7 +112,7 @@ def _spectrum(values: list[dict[str, Any]], layers: tuple[int, int]) -> dict[str
                     legend=None)  # fmt: skip
     tooltip = [alt.Tooltip("module:N", title="Module"), alt.Tooltip("index:Q", title="Singular value"),
                alt.Tooltip("share:Q", title="By the largest", format=".3g")]  # fmt: skip
-    chart = alt.Chart(alt.Data(values=values)).mark_line(strokeWidth=1.6, opacity=0.75, stroke=INK, point=last <= 16)
+    chart = alt.Chart(alt.Data(values=values)).mark_line(strokeWidth=1.6, opacity=0.75, point=last <= 16)
     return finished(chart.encode(x=x, y=y, color=hue, detail="module:N", tooltip=tooltip), SHORT)
 
 

@@ -18,8 +18,8 @@ NORM = "root of the sum of s_i^2, the size of dW"
 CHANGE = "||dW||_F by ||W||_F of the base's weight"
 CHANGE_2 = "||dW||_2 by ||W||_2: the largest singular values"
 INTRUDERS = (
-    "leading left singular vectors of W + dW (10 by default) whose largest absolute cosine with all of W's is below 0.5 "
-    "(2410.21228); small print: near ties, cosines within 0.001 of it"
+    "leading left singular vectors of W + dW (10 by default) whose largest absolute cosine with all of W's is below "
+    "0.5 (2410.21228); small print: near ties, cosines within 0.001 of it"
 )
 INTERFERENCE = "share of ||dW||_F^2 inside the leading singular subspaces of W (after OPLoRA, 2510.13003)"
 
@@ -90,7 +90,7 @@ def _modules(found: Found) -> Section:
         heads += [("Relative ||.||_F", CHANGE), ("Relative ||.||_2", CHANGE_2), ("Intruders", INTRUDERS),
                   ("Interference", INTERFERENCE)]  # fmt: skip
     rows = tuple(tuple(_module_cells(found, m)) for m in found.modules)
-    table = Table("modules", "Every module", columns(*heads), rows, tuple(range(1, len(heads))))
+    table = Table("audited", "Every module", columns(*heads), rows, tuple(range(1, len(heads))))
     return Section("modules", "Modules", "What was read of each module.", (table,), "Modules")
 
 
@@ -99,7 +99,7 @@ def _module_cells(found: Found, m: Module) -> list[Cell]:
     cells += [_number(m.place.rank), _number(m.place.scale)] if found.kind == "lora" else []
     cells += [_number(v) for v in (m.stable_rank, m.effective_rank, m.energy_rank_90, m.energy_rank_99)]
     if found.kind == "lora":
-        cells.append(Cell(NOTHING if m.utilisation is None else f"{m.utilisation:.0%}"))
+        cells.append(Cell(NOTHING if m.utilisation is None else audit_advice.per_cent(m.utilisation)))
     cells += [_number(m.frobenius), _number(m.spectral)]
     if m.base is not None:
         ties = plural(m.base.near_ties, "near tie") if m.base.near_ties else ""

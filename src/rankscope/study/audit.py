@@ -29,9 +29,7 @@ _SCORES = (
 )
 
 
-def audit(
-    adapter: str, base: str | None = None, *, progress: Any = None, trust_remote_code: bool = False
-) -> Audit:
+def audit(adapter: str, base: str | None = None, *, progress: Any = None, trust_remote_code: bool = False) -> Audit:
     """What an adapter (a PEFT folder or hub id) or a fully fine-tuned checkpoint (a folder) changed.
 
     Without ``base``, the model that it was made from, an adapter shows what its factors alone hold; a checkpoint needs
