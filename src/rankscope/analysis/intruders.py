@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rankscope.analysis.base_spectra import BaseSpectrum
 from rankscope.analysis.spectra import finite
-from rankscope.analysis.tuned import DenseTuned, FactoredTuned, Ritz, Tuned, merged
+from rankscope.analysis.tuned import DenseTuned, FactoredTuned, Ritz, Tuned, factors, merged
 from rankscope.errors import ModelError
 from rankscope.models.delta import Delta, FactoredDelta
 
@@ -78,7 +78,8 @@ def interference(weight: Float[Tensor, "O D"], delta: Delta, base: BaseSpectrum,
     left, values = left[:, is_real], values[is_real]
     right = weight.detach().double().T @ left / values  # (D, k)
     if isinstance(delta, FactoredDelta):
-        a, b = delta.a.detach().double(), delta.b.detach().double() * delta.scale
+        a, b = factors(delta, weight.device, torch.float64)
+        b = b * delta.scale
         inner, whole = (left.T @ b) @ (a @ right), ((b.T @ b) * (a @ a.T)).sum()
     else:
         dense = delta.dense().detach().double()
@@ -101,7 +102,7 @@ def _in_subspace(
     core = basis.T @ through
     first = None
     for step in range(steps):
-        ritz = _ritz(basis, through, core)
+        ritz = _ritz(basis, through, core, tuned.top)
         first = first or ritz
         cosines = tuned.cosines(ritz.vectors[:, :k])
         if _is_proven(tuned, (first, ritz), cosines, threshold):
@@ -118,9 +119,9 @@ def _in_subspace(
     return None
 
 
-def _ritz(basis: Tensor, through: Tensor, core: Tensor) -> Ritz:
+def _ritz(basis: Tensor, through: Tensor, core: Tensor, top: int) -> Ritz:
     values, rotation = torch.linalg.eigh((core + core.T) / 2)
-    values, rotation = values.flip(0), rotation.flip(1)
+    values, rotation = values.flip(0)[:top], rotation.flip(1)[:, :top]
     vectors = basis @ rotation
     return Ritz(values, vectors, through @ rotation - vectors * values)
 

@@ -1,6 +1,9 @@
 """A tuned weight as an operator that is never decomposed. In: a weight, its update, the base's spectrum. Out: products
 with H = (W + dW)(W + dW)', a start for the search of its top vectors, and a bound on the eigenvalues left out of it.
 
+Both kinds have ``start`` (None where a search isn't worth it), ``apply``, ``corrected``, ``cosines`` and ``ceiling``,
+which bounds the (k + 1)-th eigenvalue from above, from the start's Ritz pairs and the latest; ``top`` pairs are needed.
+
 H is divided by the base's largest eigenvalue, so that it is of size one. A factored update is a change of rank 2R at
 most: in the base's own coordinates, U and what the update's columns have outside U, H is diagonal plus that change, and
 how many eigenvalues lie above a number can be counted without computing any (Haynsworth 1968). With a dense update,
@@ -12,7 +15,6 @@ Legend: D inputs, O outputs, K number of the base's singular values, R rank, n c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Float32, Float64
@@ -36,17 +38,6 @@ class Ritz:
     residuals: Float64[Tensor, "n p"]
 
 
-class Tuned(Protocol):
-    """What the search needs to know of a tuned weight. ``start`` is None where a search isn't worth it; ``ceiling``
-    bounds the (k + 1)-th eigenvalue from above, from the start's Ritz pairs and the latest, or is None."""
-
-    def start(self) -> Float64[Tensor, "n p"] | None: ...
-    def apply(self, vectors: Float64[Tensor, "n m"]) -> Float64[Tensor, "n m"]: ...
-    def corrected(self, residuals: Float64[Tensor, "n m"], values: Float64[Tensor, " m"]) -> Tensor: ...
-    def cosines(self, vectors: Float64[Tensor, "n m"]) -> Float64[Tensor, " m"]: ...
-    def ceiling(self, first: Ritz, last: Ritz, k: int) -> float | None: ...
-
-
 class FactoredTuned:
     """W + b a in the base's coordinates: H = diag(d) + C E' + E C' + C F C'.
 
@@ -55,7 +46,7 @@ class FactoredTuned:
 
     def __init__(self, weight: Float[Tensor, "O D"], delta: FactoredDelta, base: BaseSpectrum, k: int):
         self.known, self.top, size = len(base.values), k + _GUARD, float(base.values[0])
-        a, b = delta.a.detach().float(), delta.b.detach().float()
+        a, b = factors(delta, weight.device, torch.float32)
         rank = delta.rank
         both = torch.cat([b, weight.detach().float() @ a.T], 1)  # (O, 2R)
         inside = finite(base.left.T @ both)  # (K, 2R)
@@ -160,11 +151,20 @@ class DenseTuned:
         return (value + most) / 2 + ((value - most) ** 2 / 4 + max(square, 0.0)) ** 0.5
 
 
+Tuned = FactoredTuned | DenseTuned
+
+
 def merged(weight: Float[Tensor, "O D"], delta: Delta) -> Float32[Tensor, "O D"]:
     """W + dW written out, in float32."""
     if isinstance(delta, DenseDelta):
         return weight.detach().float() + delta.dense().detach().float()
-    return weight.detach().float() + (delta.b.detach().float() @ delta.a.detach().float()) * delta.scale
+    a, b = factors(delta, weight.device, torch.float32)
+    return weight.detach().float() + (b @ a) * delta.scale
+
+
+def factors(delta: FactoredDelta, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """``a`` and ``b`` where and as they are needed, without the scale."""
+    return delta.a.detach().to(device, dtype), delta.b.detach().to(device, dtype)
 
 
 def _away(differences: Tensor) -> Tensor:

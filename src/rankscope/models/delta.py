@@ -51,8 +51,9 @@ class DenseDelta:
         return len(self.after), self.after.shape[1]
 
     def dense(self) -> Float[Tensor, "O D"]:
-        """The difference, in float32 at least."""
-        return self.after.to(torch.promote_types(self.after.dtype, torch.float32)) - self.before
+        """The difference, in float32 at least, where the base is (stored weights are read on the CPU)."""
+        wide = torch.promote_types(self.after.dtype, torch.float32)
+        return self.after.to(self.before.device, wide) - self.before
 
 
 Delta = FactoredDelta | DenseDelta
