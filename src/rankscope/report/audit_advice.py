@@ -79,6 +79,8 @@ def layer_sizes(found: Found) -> dict[int, float]:
         size = sum(m.frobenius**2 for m in modules)
         if found.base is not None and size > 0:  # a zero update doesn't tell the size of its weight
             own = [(m.frobenius / m.base.relative_frobenius) ** 2 for m in modules if m.base.relative_frobenius]
+            if not own:  # nor can anything be compared with a weight of zeros
+                continue
             size /= sum(own)
         sizes[layer] = math.sqrt(size)
     return sizes
@@ -114,7 +116,7 @@ def truncation(found: Found) -> dict[str, Any] | None:
     }
 
 
-def spread(values: Iterable[float | None]) -> dict[str, float] | None:
+def spread(values: Iterable[float | int | None]) -> dict[str, float | int] | None:
     """Mean, least and largest of what is defined; None if nothing is."""
     known = [v for v in values if v is not None]
     return {"mean": sum(known) / len(known), "min": min(known), "max": max(known)} if known else None
@@ -211,11 +213,11 @@ def _command(found: Found) -> str:
     return shlex.join(["rankscope", "adapter", "truncate", found.source, "--energy", f"{KEPT:g}", "-o", folder])
 
 
-def _span(spread: dict[str, float]) -> str:
+def _span(spread: dict[str, float | int]) -> str:
     low, high = spread["min"], spread["max"]
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
-def _range(spread: dict[str, float]) -> str:
+def _range(spread: dict[str, float | int]) -> str:
     low, high = f"{spread['min']:.3g}", f"{spread['max']:.3g}"
     return low if low == high else f"{spread['mean']:.3g} on average ({low} to {high})"

@@ -84,6 +84,7 @@ class Found:
     """Everything an audit found. ``source``: the path or hub id as given. ``num_bytes``: of one stored number.
 
     ``base``: the model that it was measured against; ``made_for``: the one that the adapter's config names.
+    ``total_frobenius``: of all that changed; None where a part of it can't be compared without the base.
     """
 
     adapter: str
@@ -92,7 +93,7 @@ class Found:
     base: str | None
     made_for: str
     modules: tuple[Module, ...]
-    total_frobenius: float
+    total_frobenius: float | None
     whole: tuple[Whole, ...] = ()
     left_out: tuple[str, ...] = ()
     num_bytes: float = 4.0

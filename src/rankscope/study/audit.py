@@ -128,7 +128,7 @@ def _settings(given: Given, module: str) -> tuple[int, float, float]:
     return piece.rank, float(f"{piece.scale * times:.12g}"), piece.scale
 
 
-def _total(readings: list[Reading]) -> float:
+def _total(readings: list[Reading]) -> float | None:
     return next(r.values[0] for r in readings if r.name == "total_frobenius")
 
 

@@ -104,7 +104,7 @@ def ratio(value: float, by: float) -> float | None:
     return rounded(value / by) if by > 0 else None
 
 
-def rounded(value: float | None) -> float | None:
+def rounded(value: float | int | None) -> float | None:
     """Seven significant digits: what the computation is good for."""
     return None if value is None else float(f"{value:.7g}")
 
