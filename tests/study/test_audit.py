@@ -1,4 +1,4 @@
-"""Audits of what exists: planted ranks are found, damage is one clear error, and nothing undefined is called a number."""
+"""Audits of what exists: planted ranks are found, damage is one clear error, what is undefined is called no number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_adapters import REAL, SPOILED, change_tensors, gpt2, save_adapter, save_model, zeroed
 
+from made_adapters import REAL, SPOILED, change_tensors, gpt2, save_adapter, save_model, zeroed
 from rankscope.cli.answer import to_json
 from rankscope.errors import InputError, ModelError
 from rankscope.study.audit import audit
@@ -170,7 +170,7 @@ def test_one_zero_module_is_named_and_hides_no_other(with_base, tmp_path, base):
     zeroed(save_adapter(tmp_path / "mine"), "0.self_attn.q_proj.lora_B")
     found = audit(str(tmp_path / "mine"), base if with_base else None)
     assert found.summary["zero_modules"] == ["model.layers.0.self_attn.q_proj"]
-    assert "1 of 14 modules are not changed at all, and have no rank: model.layers.0.self_attn.q_proj." in found.advice
+    assert "Not changed at all, and without a rank: 1 of 14 modules (model.layers.0.self_attn.q_proj)." in found.advice
     assert found.summary["stable_rank"]["min"] >= 1
     assert not has_nan(found.report(tmp_path / "page.html"))
 
@@ -236,7 +236,9 @@ def test_a_gpt2_adapter_is_read_the_right_way_round_beside_a_base_of_its_shapes(
     found = audit(str(folder), str(save_model(tmp_path / "base", base)))
     weight = base.get_parameter("transformer.h.3.mlp.c_proj.weight")
     module = {m.place.name: m for m in found.modules}["transformer.h.3.mlp.c_proj"]
-    assert module.base.relative_frobenius == pytest.approx(module.frobenius / float(weight.detach().double().norm()), rel=1e-5)
+    assert module.base.relative_frobenius == pytest.approx(
+        module.frobenius / float(weight.detach().double().norm()), rel=1e-5
+    )
     assert len(found.modules) == 3 and all(len(m.base.intruder_cosines) == 10 for m in found.modules)
 
 

@@ -205,7 +205,7 @@ def _zeros(found: Found) -> str:
     if not names:
         return ""
     shown = listing(names) if len(names) <= 3 else f"{', '.join(names[:3])}, ..."
-    return f"{len(names)} of {len(found.modules)} modules are not changed at all, and have no rank: {shown}."
+    return f"Not changed at all, and without a rank: {len(names)} of {len(found.modules)} modules ({shown})."
 
 
 def _command(found: Found) -> str:

@@ -70,6 +70,7 @@ def _heat(
     known = [v for v in values if v["value"] is not None]
     most = max(known, key=lambda v: v["value"], default=None)
     said = f"Largest: {most['text']} in layer {most['layer']}, {most['kind']}." if most else "Nothing is defined."
+    said = "It is 0 everywhere." if most and not most["value"] else said
     layers = sorted({v["layer"] for v in values})
     x = alt.X("layer:O", title="Layer", sort=layers,
               axis=alt.Axis(labelAngle=0, grid=False, labelOverlap=True, ticks=False))  # fmt: skip
@@ -80,7 +81,7 @@ def _heat(
                         format="~g")  # fmt: skip
     fill = alt.condition("isValid(datum.value)", alt.Color("value:Q", scale=scale, legend=legend), alt.value(UNDEFINED))
     tooltip = [alt.Tooltip("module:N", title="Module"), alt.Tooltip("text:N", title=title)]
-    chart = alt.Chart(alt.Data(values=values)).mark_rect(cornerRadius=2, stroke="#8c939c55")
+    chart = alt.Chart(alt.Data(values=values)).mark_rect(cornerRadius=2, stroke="#8c939c55", invalid="show")
     spec = finished(chart.encode(x=x, y=y, color=fill, tooltip=tooltip), 30 * max(len(kinds), 3) + 20)
     return Chart(name, section, title, f"{caption} {said}", said, spec, size)
 
