@@ -104,12 +104,14 @@ def test_names_cannot_break_out_of_the_page():
     assert "alert(1)" in json.dumps(specs)
 
 
-def test_an_undefined_cell_is_null_and_drawn_grey():
+def test_an_undefined_cell_is_drawn_grey_and_has_no_hue():
     about = found(module(0, "q_proj", (1.0, 0.5)), module(1, "q_proj", (0.0, 0.0)))
     heat = next(chart for chart in charts(about) if chart.id == "stable")
-    values = heat.spec["data"]["values"]
-    assert [(v["layer"], v["value"]) for v in values] == [(0, 1.25), (1, None)]
-    assert "isValid" in json.dumps(heat.spec["encoding"]["color"])
+    grey, hued = heat.spec["layer"]
+    assert [(v["layer"], v["value"]) for v in grey["data"]["values"]] == [(1, None)]
+    assert [(v["layer"], v["value"]) for v in hued["data"]["values"]] == [(0, 1.25)]
+    assert "color" not in grey["encoding"] and "color" in hued["encoding"]
+    assert grey["encoding"]["x"]["sort"] == hued["encoding"]["x"]["sort"] == [0, 1]
 
 
 def test_a_long_spectrum_is_drawn_with_few_points_that_keep_both_ends():

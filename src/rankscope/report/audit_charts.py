@@ -15,6 +15,7 @@ from rankscope.report.drawing import SHORT, Chart, finished
 
 HEAT = ("#d8ecf8", "#5fb7e8", "#3a78cf", "#6a4fc0", "#7b2c8f")
 UNDEFINED = "#8c939c66"
+_BOX = {"cornerRadius": 2, "stroke": "#8c939c55"}
 MOST_POINTS = 48
 """Singular values drawn of one module, spread evenly on a log scale: a dense update has thousands."""
 
@@ -79,10 +80,13 @@ def _heat(
     scale = alt.Scale(domain=[top * i / (len(HEAT) - 1) for i in range(len(HEAT))], range=list(HEAT), interpolate="rgb")
     legend = alt.Legend(orient="right", title=None, gradientLength=22 * max(len(kinds), 4), tickCount=4,
                         format="~g")  # fmt: skip
-    fill = alt.condition("isValid(datum.value)", alt.Color("value:Q", scale=scale, legend=legend), alt.value(UNDEFINED))
+    fill = alt.Color("value:Q", scale=scale, legend=legend)
     tooltip = [alt.Tooltip("module:N", title="Module"), alt.Tooltip("text:N", title=title)]
-    chart = alt.Chart(alt.Data(values=values)).mark_rect(cornerRadius=2, stroke="#8c939c55", invalid="show")
-    spec = finished(chart.encode(x=x, y=y, color=fill, tooltip=tooltip), 30 * max(len(kinds), 3) + 20)
+    boxes = [alt.Chart(alt.Data(values=known)).mark_rect(**_BOX).encode(x=x, y=y, color=fill, tooltip=tooltip)]
+    if undefined := [v for v in values if v["value"] is None]:
+        grey = alt.Chart(alt.Data(values=undefined)).mark_rect(color=UNDEFINED, **_BOX)
+        boxes.insert(0, grey.encode(x=x, y=y, tooltip=tooltip))
+    spec = finished(alt.layer(*boxes), 30 * max(len(kinds), 3) + 20)
     return Chart(name, section, title, f"{caption} {said}", said, spec, size)
 
 
