@@ -159,7 +159,7 @@ def test_a_zero_update_has_no_rank_and_no_nan(with_base, tmp_path, base):
     for module in found.modules:
         assert module.frobenius == module.spectral == 0
         assert module.stable_rank is module.effective_rank is module.energy_rank_99 is module.utilisation is None
-    assert found.advice == ("This update is zero in every module: it changes nothing, and no rank is defined.",)
+    assert found.advice == ("This update is zero in every linear module: it changes nothing, and no rank is defined.",)
     assert found.summary["truncation"] is None and found.summary["stable_rank"] is None
     json.dumps(json.loads(to_json(found.as_dict())), allow_nan=False)
     assert not has_nan(found.report(tmp_path / "page.html"))

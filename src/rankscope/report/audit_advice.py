@@ -51,7 +51,8 @@ def summary(found: Found) -> dict[str, Any]:
 def advice(found: Found) -> list[tuple[str, str]]:
     """What follows, as (label, sentence) pairs."""
     if all(m.is_zero for m in found.modules):
-        return [("Nothing", "This update is zero in every module: it changes nothing, and no rank is defined.")]
+        rest = "only parameters outside these may differ" if found.whole else "it changes nothing"
+        return [("Nothing", f"This update is zero in every linear module: {rest}, and no rank is defined.")]
     makers: tuple[Callable[[Found], str], ...] = (_rank_spent, _layers, _smaller, _intruders, _zeros)
     labels = ("Rank spent", "Layers", "Smaller rank", "Intruders", "Unchanged")
     return [(label, text) for label, make in zip(labels, makers, strict=True) if (text := make(found))]
@@ -148,7 +149,7 @@ def per_cent(share: float) -> str:
 def _rank_spent(found: Found) -> str:
     about = summary(found)
     ranks = f"the stable rank is {_range(about['stable_rank'])}, the effective rank {_range(about['effective_rank'])}"
-    energy = f"99 % of a module's energy ||dW||_F^2 lies in {_span(about['energy_rank_99'])} directions"
+    energy = f"99 % of a module's energy ||dW||_F^2 takes {_span(about['energy_rank_99'])} of its directions"
     unproven = ("Exploratory: no spectral estimate is known to predict the rank that a task needs; scores of smaller "
                 "ranks do.")  # fmt: skip
     if found.kind == "full":
