@@ -24,11 +24,21 @@ finished is kept). Set `RANKSCOPE_TRACEBACK=1` to see where in the code an error
 
 def generate() -> str:
     """The text of docs/cli.md."""
-    commands = typer.main.get_command(app).commands
+    commands = _flat(typer.main.get_command(app).commands)
     contents = ["| verb | what it does |", "|---|---|"]
-    contents += [f"| [`{name}`](#{name}) | {_paragraphs(command)[0]} |" for name, command in commands.items()]
+    anchors = {name: name.replace(" ", "-") for name in commands}
+    contents += [f"| [`{n}`](#{anchors[n]}) | {_paragraphs(command)[0]} |" for n, command in commands.items()]
     sections = [_section(name, command) for name, command in commands.items()]
     return "\n".join([INTRO, *contents, "", *sections])
+
+
+def _flat(commands: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Every verb by its whole name; those that only hold other verbs are left out."""
+    found = {}
+    for name, command in commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {before + name: command} if inner is None else _flat(inner, f"{before}{name} ")
+    return found
 
 
 def _section(name: str, command: Any) -> str:

@@ -21,6 +21,7 @@ PUBLIC = [
     "Study",
     "StudyResult",
     "__version__",
+    "audit",
     "score",
 ]
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RunFailed,
         StoreError,
     )
+    from rankscope.study.audit import audit
     from rankscope.study.study import Study, StudyResult, score
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOMES = {
     "Study": "rankscope.study.study",
     "StudyResult": "rankscope.study.study",
     "score": "rankscope.study.study",
+    "audit": "rankscope.study.audit",
     "RankscopeError": "rankscope.errors",
     "InputError": "rankscope.errors",
     "ConfigError": "rankscope.errors",
@@ -49,6 +51,7 @@ __all__ = [
     "Study",
     "StudyResult",
     "__version__",
+    "audit",
     "score",
 ]
 

@@ -32,18 +32,24 @@ VERBS = [
     "propose",
     "doctor",
     "new",
+    "audit",
+    "adapter",
 ]
+OF_ADAPTER = ["truncate"]
+ALL = [verb for verb in VERBS if verb != "adapter"] + [f"adapter {verb}" for verb in OF_ADAPTER]
 DOCS = Path(__file__).parents[2] / "docs"
 HEAVY = {"torch", "transformers", "numpy", "scipy", "pandas", "pydantic", "sqlalchemy", "yaml", "rich", "datasets"}
 
 
 def test_the_verbs_are_these():
-    assert list(typer.main.get_command(app).commands) == VERBS
+    commands = typer.main.get_command(app).commands
+    assert list(commands) == VERBS
+    assert list(commands["adapter"].commands) == OF_ADAPTER
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", ALL)
 def test_every_verb_shows_one_real_example_and_takes_json(verb, capsys):
-    assert main([verb, "-h"]) == 0
+    assert main([*verb.split(), "-h"]) == 0
     text = capsys.readouterr().out
     assert text.count(f"Example: rankscope {verb}") == 1
     assert "--json" in text

@@ -88,8 +88,8 @@ def demo(
     """
     from rankscope.study.study import Study
 
-    _check_destination(output)
-    with _progress(quiet) as progress:
+    check_destination(output)
+    with open_progress(quiet) as progress:
         result = Study.demo().run(store, progress=progress)
     path = result.report(output, "html")
     text = f"{outcome(result, again='rankscope demo', then='')}\n{path} written"
@@ -181,7 +181,7 @@ def run(
     seconds = None if budget is None else parse_duration(budget)
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
     loaded = load(asked)
-    with _progress(quiet) as progress:
+    with open_progress(quiet) as progress:
         result = loaded.run(store, progress=progress, budget_seconds=seconds)
     text = outcome(result, again=asked.next("run"), then=f"Next: {asked.next('report')}")
     answer(ctx, as_json, summary(result), text)
@@ -246,7 +246,7 @@ def report(
     """
     loaded = load(Asked(study, store, tuple(overrides or ()), data_dir))
     output = output or f"{loaded.config.name}.{form.value}"
-    _check_destination(output)
+    check_destination(output)
     path = loaded.result(store).report(output, form.value)
     answer(ctx, as_json, {"path": str(path), "format": form.value}, f"{path} written")
 
@@ -288,8 +288,8 @@ def score(
     from rankscope.study.study import score as score_tasks
 
     if items is not None:
-        _check_destination(items)
-    with _progress(quiet) as progress:
+        check_destination(items)
+    with open_progress(quiet) as progress:
         found = score_tasks(
             model,
             tasks,
@@ -358,7 +358,7 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def _check_destination(path: str) -> None:
+def check_destination(path: str) -> None:
     """A file that is to be written at the end is refused at the start, before any work. Raises InputError."""
     folder = Path(path).parent
     if Path(path).is_dir():
@@ -376,7 +376,7 @@ def load(asked: Asked) -> Study:
     return Study.load(asked.study, overrides=asked.overrides, data_dir=asked.data_dir)
 
 
-def _progress(is_quiet: bool) -> contextlib.AbstractContextManager[Any]:
+def open_progress(is_quiet: bool) -> contextlib.AbstractContextManager[Any]:
     return console.open_console(is_quiet) or contextlib.nullcontext()
 
 

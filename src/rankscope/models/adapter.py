@@ -76,9 +76,15 @@ def load_full(model: nn.Module, path: Path) -> None:
 def export_adapter(blob: Path, folder: Path) -> None:
     """Write a stored adapter as a PEFT folder."""
     tensors, metadata = read_tensors(blob)
+    write_folder(folder, tensors, metadata["adapter_config"])
+
+
+def write_folder(folder: Path, tensors: dict[str, Tensor], config: str) -> None:
+    """A PEFT folder of tensors (without PEFT's prefix) and the text of its config, which comes last: a folder without
+    one is no adapter."""
     folder.mkdir(parents=True, exist_ok=True)
     save({_PREFIX + k: v for k, v in tensors.items()}, folder / "adapter_model.safetensors", {"format": "pt"})
-    (folder / "adapter_config.json").write_text(metadata["adapter_config"] + "\n")
+    (folder / "adapter_config.json").write_text(config + "\n", encoding="utf-8")
 
 
 def peft_config(arm: Arm, model: nn.Module, base: str) -> dict:

@@ -1,5 +1,5 @@
-"""The report as one self-contained HTML file. In: a `View`. Out: text. No network: scripts, styles and data are all
-inline.
+"""The report as one self-contained HTML file. In: a `View`, or the parts of another page. Out: text. No network:
+scripts, styles and data are all inline.
 
 Every text goes through Jinja's autoescape; chart specs are JSON in which ``<`` is written as an escape, so that no
 name can end the script element it stands in. The page's own policy forbids loading anything.
@@ -8,6 +8,7 @@ name can end the script element it stands in. The page's own policy forbids load
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -17,33 +18,80 @@ from rankscope.report.cite import to_bibtex
 from rankscope.report.drawing import Chart
 from rankscope.report.export import to_csv, to_latex
 from rankscope.report.page import sections
+from rankscope.report.rows import Verdict
 from rankscope.report.view import View
+from rankscope.report.wording import plural
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a page shows. ``facts`` stand under the title: a text, and the section it warns of (or nothing).
+
+    ``opening`` is the name of the first part, which holds the verdicts, or else ``lead``. ``has_models``: whether a
+    verdict must say which model it is about.
+    """
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    verdicts: tuple[Verdict, ...]
+    sections: tuple[Section, ...]
+    charts: tuple[Chart, ...]
+    opening: str = "Verdict"
+    lead: str = ""
+    cite: str = ""
+    has_models: bool = False
 
 
 def page(view: View) -> str:
-    """The finished page; under 3 MB, of which the drawing library is about 0.9 MB (left out if there is nothing to
-    draw).
+    """A study's finished page; under 3 MB, of which the drawing library is about 0.9 MB (left out if there is nothing
+    to draw).
     """
+    return written(
+        Frame(
+            title=view.title,
+            facts=_facts(view),
+            verdicts=view.verdicts,
+            sections=sections(view),
+            charts=charts(view),
+            lead=view.verdict,
+            cite=to_bibtex(view),
+            has_models=len(view.models) > 1,
+        )
+    )
+
+
+def written(frame: Frame) -> str:
+    """A page's text."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     assets = resources.files("rankscope.report") / "assets"
-    drawn, parts = charts(view), sections(view)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((assets / "template.html.jinja").read_text("utf-8"))
     return template.render(
-        view=view,
-        sections=parts,
-        charts=_by_section(drawn),
+        frame=frame,
+        charts=_by_section(frame.charts),
         notes=notes,
-        cite=to_bibtex(view),
-        copies=Markup(inline_json(_copies(parts))),
+        copies=Markup(inline_json(_copies(frame.sections))),
         copy=Markup((assets / "copy.js").read_text("utf-8")),
         style=Markup((assets / "style.css").read_text("utf-8")),
-        specs=Markup(inline_json({chart.id: chart.spec for chart in drawn})),
-        library=Markup(_library() if drawn else ""),
-        draw=Markup((assets / "draw.js").read_text("utf-8") if drawn else ""),
+        specs=Markup(inline_json({chart.id: chart.spec for chart in frame.charts})),
+        library=Markup(_library() if frame.charts else ""),
+        draw=Markup((assets / "draw.js").read_text("utf-8") if frame.charts else ""),
     )
+
+
+def _facts(view: View) -> tuple[tuple[str, str], ...]:
+    """What the study consists of, and how much of it failed or is missing."""
+    trained = [name for name in view.train if name]
+    facts = [(", ".join(view.models) or "no model yet", "")]
+    facts += [(f"trained on {', '.join(view.train)}", "")] if trained else []
+    facts.append((f"{len(view.arms)} arms", ""))
+    facts += [(f"{plural(len(view.seeds), 'seed')} ({', '.join(map(str, view.seeds))})", "")] if trained else []
+    facts.append((f"{len(view.runs)} runs", ""))
+    facts += [(f"{len(view.failures)} failed", "gaps")] if view.failures else []
+    facts += [(f"unfinished: {plural(len(view.missing), 'gap')}", "gaps")] if view.missing else []
+    return tuple(facts)
 
 
 def inline_json(value: Any) -> str:
