@@ -24,7 +24,7 @@ from rankscope.models.given import Given, checkpoint
 from rankscope.models.lora import AdapterBank, find_targets, scale
 from rankscope.records import Arm, RunSpec
 
-_NAME = "update"
+_NAME = "worn"
 
 
 def stored_update(base: Base, spec: RunSpec, path: Path) -> Update:
