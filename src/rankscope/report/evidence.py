@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rankscope.records import GIVEN, Arm, EvalResult, ModelRef, Overlap, Role, RowCounts, RunResult, RunSpec
+from rankscope.records import GIVEN, Arm, Diagnosis, EvalResult, ModelRef, Overlap, Role, RowCounts, RunResult, RunSpec
 from rankscope.stats.contrast import default_margin
 from rankscope.stats.estimate import Flips, flips, is_binary
 
@@ -47,7 +47,8 @@ class Evidence:
     arms is wanted; ``alarm``: the drop in score that transfer warns of; ``skills``: what a task asks for ('': unsaid).
     ``divergences`` maps (run key, name) to KL(base || arm) in nats per token by item: on the validation rows of the
     train task of that name, or on the text task. ``noise`` maps (base's key, task name) to the base's scores of the
-    first items with another batch size, to be set against ``evals`` by item.
+    first items with another batch size, to be set against ``evals`` by item. ``diagnoses`` maps (run key, diagnostic's
+    name) to what it read inside the model.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Evidence:
     alarm: float = 0.1
     skills: dict[str, str] = field(default_factory=dict)
     date: str = ""
+    diagnoses: dict[tuple[str, str], Diagnosis] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
