@@ -28,7 +28,7 @@ from rankscope.stats.mechanism import over_seeds
 CHANGE, RANK, INTRUDERS, CKA, ATTENTION = "relative change", "effective rank", "intruders", "CKA distance", "attention"
 EMBEDDING = "embedding"
 PARTS = ("train", "evaluation", "neutral")
-_SPECTRUM_POINTS = 24
+_POSITIONS = sorted({factor * 2**i for i in range(16) for factor in (1, 3)})
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,16 @@ class Quantity:
     minus: str = ""
     is_by_layer: bool = False
 
+    @property
+    def scale(self) -> float:
+        """What a number is multiplied with to be in the title's unit."""
+        return 100.0 if self.title.endswith("%") else 1.0
+
 
 QUANTITIES = (
     Quantity(CHANGE, "Relative change, %", "spectrum", "relative_frobenius",
-             "Root of the sum over matrices of ||dW||_F² divided by that of ||W||_F².", "change", is_by_layer=True),
+             "||dW||_F over ||W||_F of all matrices together (root of the sum of squares).", "change",
+             is_by_layer=True),
     Quantity(RANK, "Effective rank", "spectrum", "effective_rank",
              "exp of the entropy of the singular values of dW as shares of their sum (Roy and Vetterli 2007), mean "
              "over matrices.", is_by_layer=True),
@@ -65,13 +71,14 @@ QUANTITIES = (
     Quantity("stable rank", "Stable rank", "spectrum", "stable_rank",
              "Sum of the squared singular values over the square of the largest, mean over matrices."),
     Quantity("energy rank 90", "Energy rank .9", "spectrum", "energy_rank_90",
-             "Least number of singular values that hold 90 % of ||dW||_F², mean over matrices."),
+             "Least number of singular values that hold 90 % of the squared ||dW||_F, mean over matrices."),
     Quantity("energy rank 99", "Energy rank .99", "spectrum", "energy_rank_99",
-             "Least number of singular values that hold 99 % of ||dW||_F², mean over matrices."),
+             "Least number of singular values that hold 99 % of the squared ||dW||_F, mean over matrices."),
     Quantity("utilisation", "Utilisation, %", "spectrum", "utilisation",
              "Stable rank divided by the rank given, mean over matrices; for LoRA only."),
     Quantity("interference", "Interference, %", "intruders", "interference",
-             "Share of ||dW||_F² in the top singular subspaces of W (OPLoRA, arXiv 2510.13003), mean over matrices."),
+             "Share of the squared ||dW||_F in the top singular subspaces of W (OPLoRA, arXiv 2510.13003), mean over "
+             "matrices."),
     Quantity("cosine distance", "Cosine distance", "drift", "cosine_distance",
              "1 minus the cosine of base and tuned hidden states of a token, mean over tokens and layers, without "
              "position 0."),
@@ -214,7 +221,7 @@ def spectra(readings: Readings) -> tuple[Spectrum, ...]:
                         curves.setdefault(kind_of(reading.module), []).append(values / values[0])
             for kind, many in sorted(curves.items()):
                 length = min(map(len, many))
-                places = np.unique(np.geomspace(1, length, min(_SPECTRUM_POINTS, length)).round().astype(int))
+                places = np.array([p for p in _POSITIONS if p < length] + [length])
                 middle = np.median([curve[places - 1] for curve in many], axis=0)
                 found.append(Spectrum(model, train, arm.name, kind, tuple(map(int, places)),
                                       tuple(map(float, middle)), len(many)))  # fmt: skip

@@ -173,7 +173,7 @@ def _runs(rows: list[RunPoint], field: str) -> Runs:
 def _told(tied: Association | None) -> tuple[str, str]:
     if tied is None:
         return "not asked", "three arms are needed that have both, and differ in both"
-    rho = f"ρ = {tied.over_runs:+.2f}".replace("-", "\N{MINUS SIGN}")
+    rho = f"rho {tied.over_runs:+.2f}".replace("-", "\N{MINUS SIGN}")
     over = f"{tied.over_arms:+.2f}".replace("-", "\N{MINUS SIGN}")
     why = (
         f"over {number(tied.num_runs, 'run')}; over the means of {number(tied.num_arms, 'arm')} {over}, p = "
