@@ -1,5 +1,5 @@
-"""The planted study with readings from inside: 12 layers, the gain put into layers 6-8, the forgetting into 9-11, change
-that grows with depth, norms that grow like the log of the rank, full SFT farthest.
+"""The planted study with readings from inside: 12 layers, the gain put into layers 6-8, the forgetting into 9-11,
+change that grows with depth, norms that grow like the log of the rank, full SFT farthest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def spectrum(rank: int, seed: int, is_full: bool) -> tuple[Reading, ...]:
     for layer in range(LAYERS):
         for kind in KINDS:
             name, share = f"model.layers.{layer}.{kind}", relative(layer, rank, seed)
-            values = 0.85 ** np.arange(count) * (1 + 0.01 * layer)
+            values = (0.95 if is_full else 0.6 + 0.06 * math.log2(rank)) ** np.arange(count) * (1 + 0.01 * layer)
             values *= share * WEIGHT / math.sqrt((values**2).sum())
             p = values / values.sum()
             stable = float((values**2).sum() / values[0] ** 2)

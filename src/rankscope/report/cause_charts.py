@@ -34,7 +34,8 @@ def _spectra(view: View) -> list[Chart]:
                       for p, v in zip(s.positions, s.shares, strict=True) if v >= FLOOR]  # fmt: skip
             x = alt.X("place:Q", title="Singular value, by size (log scale)", axis=alt.Axis(format="d", grid=False),
                       scale=alt.Scale(type="log", base=2, nice=False))  # fmt: skip
-            y = alt.Y("share:Q", title="Share of the largest (log scale)", axis=alt.Axis(tickCount=4, format=".1~g"),
+            y = alt.Y("share:Q", title="Share of the largest (log scale)",
+                      axis=alt.Axis(values=[1, 0.1, 0.01, 0.001, FLOOR], format="~g"),
                       scale=alt.Scale(type="log", nice=False, domainMax=1))  # fmt: skip
             tips = ["arm:N", alt.Tooltip("place:Q", title="No."), alt.Tooltip("share:Q", format=".3g")]
             line = alt.Chart(alt.Data(values=values)).mark_line(
@@ -156,5 +157,6 @@ def _points_spec(view: View, rows: list[RunPoint], field: str, axis: str) -> dic
     tips = ["arm:N", "seed:N", alt.Tooltip("x:Q", title=axis, format=".3g"),
             alt.Tooltip("lost:Q", title=lost, format=".3g")]  # fmt: skip
     marks = alt.Chart(alt.Data(values=values)).mark_point(filled=True, size=90, opacity=0.85)
-    return finished(marks.encode(x=alt.X("x:Q", title=axis), y=alt.Y("lost:Q", title=f"{lost} (up is worse)"),
+    x = alt.X("x:Q", title=axis, axis=alt.Axis(tickCount=6))
+    return finished(marks.encode(x=x, y=alt.Y("lost:Q", title=f"{lost} (up is worse)"),
                                  color=colour(view), tooltip=tips), TALL - 60)  # fmt: skip

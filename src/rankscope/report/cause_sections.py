@@ -7,16 +7,20 @@ from __future__ import annotations
 from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.answers import claims_table
+from rankscope.report.causes import VALIDATION
 from rankscope.report.cells import Cell, Section, Table, columns, where
+from rankscope.report.family import POOLED
 from rankscope.report.hows import ORDINARY
 from rankscope.report.inside_rows import Carried, Kept, Truncated
 from rankscope.report.inside_sections import short
 from rankscope.report.view import View
 
+_ROLES = ("in_domain", "retention", VALIDATION, "cross_domain")
 _MARKS = {"positive": ("▲ ", "good"), "negative": ("▼ ", "bad"), "": ("", "")}
 _LOST = (
     "Score with the whole update minus with this part switched off, mean over items of the paired difference; "
-    "positive: the part helps. ▲ ▼: the interval that holds together over the parts of this arm excludes 0 (Bonferroni). "
+    "positive: the part helps. ▲ ▼: the interval that holds together over the parts of this arm excludes 0 "
+    "(Bonferroni). "
 )
 _GAINED = "Score with this part of the update alone minus the base, in the same way. "
 
@@ -47,18 +51,21 @@ def _seat_table(view: View, number: int, model: str, train: str, place: str) -> 
     heads = columns(
         "Arm",
         "On",
-        ("Whole update", f"Score with the whole update minus the base's on the same items. {ORDINARY}"),
+        (
+            "Whole update, points (losses: nats)",
+            f"Score with the whole update minus the base's on the same items. {ORDINARY}",
+        ),
         "Blocks that may carry most of it",
-        ("Largest, switched off", f"{_LOST}{ORDINARY}"),
+        ("Most, switched off, points (losses: nats)", f"{_LOST}{ORDINARY}"),
     )
     cells = []
-    for s in sorted(rows, key=lambda s: (s.role, s.task)):
+    for s in sorted(rows, key=lambda s: (_ROLES.index(s.role), s.task != POOLED, s.task)):
         if not s.is_shown:
             said = Cell("not shown for any block", "", "open")
         elif len(s.places) == s.num_places:
             said = Cell("not told apart", "", "open")
         else:
-            said = Cell(w.listing([p.replace("-", "–") for p in s.places]), "", "even")
+            said = Cell(" or ".join(p.replace("-", "–") for p in s.places), "", "even")
         cells.append((Cell(s.arm), Cell(s.task, s.role.replace("_", "-")), _change(s.whole, s.metric), said,
                       _change(s.largest, s.metric)))  # fmt: skip
     return [Table(f"seats-{number}", f"Where the change of scores sits, {place}", heads, tuple(cells), (2, 4))]
@@ -135,7 +142,8 @@ def truncation(view: View) -> Section | None:
         mine = [t for t in view.inside.truncated if (t.model, t.train) == (model, train)]
         for j, task in enumerate(dict.fromkeys(t.task for t in mine)):
             rows = [t for t in mine if t.task == task]
-            tables.append(_cut_table(f"truncation-{i}-{j}", where(view, model, train), rows))
+            own = {arm.name: arm.rank for arm in view.arms}
+            tables.append(_cut_table(f"truncation-{i}-{j}", where(view, model, train), rows, own))
     intro = (
         "The best approximation of each trained update at a lower rank, scored on the items of the arms that were "
         "really trained at that rank. Where the two agree, the rank can be cut after training."
@@ -143,7 +151,7 @@ def truncation(view: View) -> Section | None:
     return Section("truncation", "Cut to a lower rank after training", intro, tuple(tables), "Truncation")
 
 
-def _cut_table(name: str, place: str, rows: list[Truncated]) -> Table:
+def _cut_table(name: str, place: str, rows: list[Truncated], own: dict[str, int | None]) -> Table:
     kind = "nats" if w.is_nats(rows[0].metric) else "%"
     how = f"Mean score of the update cut to this rank (Eckart and Young 1936). {ORDINARY}"
     other = f"Mean score on the same items of the arm that was trained at this rank. {ORDINARY}"
@@ -155,7 +163,8 @@ def _cut_table(name: str, place: str, rows: list[Truncated]) -> Table:
     for t in rows:
         value, _, interval = w.score(t.score, t.metric).partition(" ")
         mine = Cell(value, f"{interval}{_scope(t.score)}")
-        theirs, apart = Cell(w.NOTHING, "no such arm" if t.rank else "the arm itself", "quiet"), Cell(w.NOTHING)
+        theirs, apart = Cell(w.NOTHING, "the arm itself" if t.rank in (None, own.get(t.arm)) else "no such arm",
+                            "quiet"), Cell(w.NOTHING)
         if t.trained is not None:
             value, _, interval = w.score(t.trained, t.metric).partition(" ")
             theirs, apart = Cell(value, f"{t.trained_arm}, {interval}"), _change(t.gap, t.metric)
@@ -183,8 +192,8 @@ def mechanism(view: View) -> Section | None:
         tables += _points_table(view, i, model, train, place)
     intro = (
         f"What has been reported of other models ({view.inside.questions[0].source}), asked of this one. Each claim is "
-        "a family of its own at 95 %; a run gives one number, so intervals are over seeds. Correlations are exploratory: "
-        "they cover few arms, and nothing is concluded from them."
+        "a family of its own at 95 %; a run gives one number, so intervals are over seeds. Correlations are "
+        "exploratory: they cover few arms, and nothing is concluded from them."
     )
     return Section("mechanism", "Claims about the inside: do they hold here?", intro, tuple(tables), "Mechanism")
 

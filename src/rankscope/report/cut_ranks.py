@@ -9,6 +9,7 @@ Legend: S seeds, N items.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def _row(
     other: tuple[str, Panel | None],
 ) -> Truncated:  # fmt: skip
     name, trained = other
-    both = common(trained, panel) if trained is not None else None
+    seeds = [s for s in trained.seeds if s in panel.seeds] if trained is not None else []
+    both = common(_of_seeds(trained, seeds), panel) if seeds else None
     gap = difference(panel, trained, against_base=False) if both else None
     apart = mean_estimate(gap.values, gap.clusters, changed=gap.changed) if gap is not None else None
     return Truncated(model, train, arm, *asked_on, panel.metric, rank, _score(panel), name if both else "",
@@ -61,6 +63,10 @@ def _trained(readings: Readings, model: str, train: str, arm: Arm, rank: int | N
         return "", None
     panel = index.panel(index.finals(model, train, alike[0].name), task)
     return alike[0].name, None if panel is None else lower_is_turned(panel)
+
+
+def _of_seeds(panel: Panel, seeds: list[int]) -> Panel:
+    return replace(panel, values=panel.values[[panel.seeds.index(s) for s in seeds]], seeds=tuple(seeds))
 
 
 def _score(panel: Panel) -> Estimate:

@@ -147,7 +147,7 @@ def _said(what: str, seat: Seat, top: Stretch | None) -> str:
         return f"{on} sits in {' or '.join(p.words for p in places)}, which are not told apart."
     where = "there too" if places[0] == top else f"elsewhere, in {places[0].words}"
     verb, amount = ("costs", seat.largest) if what == "gain" else ("gives back", negated(seat.largest))
-    said = f"{w.change(amount, seat.metric)} {w.unit(seat.metric)}"
+    said = f"{w.change(amount, seat.metric).replace('+', '')} {w.unit(seat.metric)}"
     return f"{on} sits {where}: switching their update off {verb} {said}."
 
 

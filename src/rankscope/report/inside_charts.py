@@ -26,7 +26,7 @@ from rankscope.report.inside_rows import Carried, InsideRow
 from rankscope.report.inside_sections import by_size, number
 from rankscope.report.view import View
 
-ACROSS = 1110
+ACROSS = 1060
 """Pixels that all panels of a row share."""
 WIDEST, WIDE = 44, 66
 _LABELLED = 34
@@ -71,8 +71,8 @@ def _by_layer(name: str, title: str, rows: list[InsideRow], carried: list[Carrie
     spec = _spec(panels, arms, (layers[0] - 0.5, layers[-1] + 0.5), axis, height)
     caption = (
         "One layer axis for all panels, the input at the bottom. Blue helps, orange harms: points that a block's "
-        "update carries (whole minus the update without it); ▲ ▼ where the interval that holds together over the "
-        "blocks excludes 0. Empty boxes: not measured."
+        "update carries (whole minus the update without it); bold, or ▲ ▼ where there is no room, if the interval that "
+        "holds together over the blocks excludes 0. Empty boxes: not measured."
     )
     return [Chart(name, "inside", f"What changed, layer by layer, {title}", caption, _said(panels), spec, "wide")]
 
@@ -93,8 +93,8 @@ def _by_kind(name: str, title: str, rows: list[InsideRow], carried: list[Carried
     axis = alt.Axis(values=list(range(len(kinds))), labelExpr=names, title=None, grid=False)
     spec = _spec(panels, arms, (-0.5, len(kinds) - 0.5), axis, max(22 * len(kinds), 150))
     caption = (
-        "Kinds of modules, the most changed on top; the same numbers over all layers. Blue helps, orange harms. Empty "
-        "boxes: not measured."
+        "Kinds of modules, the most changed on top; the same numbers over all layers. Blue helps, orange harms, bold "
+        "where it is shown. Empty boxes: not adapted, or not measured."
     )
     return [Chart(name, "kinds", f"What changed by kind of module, {title}", caption, _said(panels), spec, "wide")]
 
@@ -122,9 +122,7 @@ def _amounts(quantity: Quantity, part: str, rows: list[InsideRow], place) -> Pan
     return Panel(title, cells, top if top > 0 else 1.0)
 
 
-def _carried(
-    rows: list[Carried], arms: list[str], places: dict[str, tuple[int, int]], last: int
-) -> list[Panel]:  # fmt: skip
+def _carried(rows: list[Carried], arms: list[str], places: dict[str, tuple[int, int]], last: int) -> list[Panel]:
     """What is lost when a part is switched off: in domain, on retention (pooled if it was), else on validation rows."""
     panels = []
     mine = [c for c in rows if c.place in places]
@@ -166,8 +164,9 @@ def _spec(panels: list[Panel], arms: list[str], ends: tuple[float, float], axis:
     for i, panel in enumerate(panels):
         column = min(1.6 * step, WIDE) if panel.is_signed else step
         y = alt.Y("low:Q", scale=alt.Scale(domain=list(ends), nice=False, zero=False), axis=None if i else axis)
-        drawn.append(_heat_map(panel, arms, y, column).properties(
-            width=column * len(arms), height=height, title=alt.Title(_broken(panel.title, column * len(arms)))))  # fmt: skip
+        width = column * len(arms)
+        title = alt.Title(_broken(panel.title, width), frame="group")
+        drawn.append(_heat_map(panel, arms, y, column).properties(width=width, height=height, title=title))
     return finished_row(alt.hconcat(*drawn, spacing=14).resolve_scale(color="independent", y="shared"))
 
 
@@ -191,10 +190,10 @@ def _heat_map(panel: Panel, arms: list[str], y: alt.Y, column: float) -> alt.Lay
     layers = [boxes, empty]
     if panel.is_signed:
         text = "text:N" if column >= _LABELLED else "sign:N"
-        label = known.mark_text(fontSize=11, color=_DARK).encode(
-            x=x, y=alt.Y("middle:Q"), text=text,
-            opacity=alt.condition("datum.marked", alt.value(1), alt.value(0.6)))  # fmt: skip
-        layers.append(label)
+        at = {"x": x, "y": alt.Y("middle:Q"), "text": text}
+        for is_marked, look in ((True, {"fontWeight": 700}), (False, {"opacity": 0.6})):
+            those = known.transform_filter(f"datum.marked === {json.dumps(is_marked)}")
+            layers.append(those.mark_text(fontSize=11, color=_DARK, **look).encode(**at))
     return alt.layer(*layers)
 
 

@@ -101,7 +101,8 @@ def norm_grows_like_log_rank(norms: Runs, ranks: Mapping[str, int], level: float
     up, down = (over_seeds([sign * b - BENT * r for r, b in zip(rises, bends, strict=True)], together)
                 for sign in (1, -1))  # fmt: skip
     mean = np.mean(bends) / np.mean(rises) if np.mean(rises) else math.nan
-    bent = f"; its middle lies {100 * mean:+.1f} % of the rise from a straight line" if math.isfinite(mean) else ""
+    bent = f"; its middle lies {abs(100 * mean):.1f} % of the rise " if math.isfinite(mean) else ""
+    bent += ("above" if mean > 0 else "below") + " a straight line" if bent else ""
     why = f"a rise of {_said(rise)} over the ranks tried{bent}, over {number(len(rises), 'seed')}"
     if len(rises) == 1:
         return Answer(LOG_RANK, "undecided", test, f"{why}; {ONE_SEED}")
