@@ -120,10 +120,9 @@ SOURCES: tuple[tuple[str, str, str, Fields], ...] = (
     ("2410.21228", "misc", "shuttleworth2024intruders", _arxiv(
         "2410.21228", "Shuttleworth, Reece and Andreas, Jacob and Torralba, Antonio and Sharma, Pratyusha",
         "LoRA vs Full Fine-tuning: An Illusion of Equivalence")),
-    ("2510.13003", "misc", "oplora2025", {
-        "title": "OPLoRA: Orthogonal Projection LoRA Prevents Catastrophic Forgetting during Parameter-Efficient "
-                 "Fine-Tuning",
-        "year": "2025", "eprint": "2510.13003", "archiveprefix": "arXiv"}),
+    ("2510.13003", "misc", "xiong2025oplora", _arxiv(
+        "2510.13003", "Xiong, Y. and Xie, X.",
+        "OPLoRA: Orthogonal Projection LoRA Prevents Catastrophic Forgetting during Parameter-Efficient Fine-Tuning")),
     ("Roy and Vetterli 2007", "inproceedings", "roy2007effective", {
         "author": "Roy, Olivier and Vetterli, Martin", "title": "The Effective Rank: A Measure of Effective "
         "Dimensionality", "booktitle": "15th European Signal Processing Conference", "pages": "606–610",

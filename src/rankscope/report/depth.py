@@ -171,14 +171,20 @@ class Readings:
         norms = {r.module: _one(r) for r in self.of(run, "spectrum", "frobenius")}
         for reading in self.of(run, "spectrum", "relative_frobenius"):
             share, norm = _one(reading), norms.get(reading.module)
-            weight = self.weights.get((run.spec.model.name, reading.module))
+            weight = self.weights.get((run.spec.model.name, reading.module), 0.0)
             kind = kind_of(reading.module)
-            if norm is not None and weight:
+            if norm is not None and (weight or norm == 0):  # 0 of an unknown size is still no change
                 for place in ((reading.layer, ""), (None, kind), (None, "")):
                     moved.setdefault(Place(CHANGE, "", *place), []).append((norm, weight))
             elif norm is None and share is not None:
                 moved.setdefault(Place(CHANGE, "", None, kind), []).append((share, 1.0))
-        return {place: math.sqrt(sum(d * d for d, _ in v) / sum(w * w for _, w in v)) for place, v in moved.items()}
+        return {place: _ratio(pairs) for place, pairs in moved.items()}
+
+
+def _ratio(pairs: list[tuple[float, float]]) -> float:
+    """Root of the sum of squared changes over that of squared sizes."""
+    change = math.sqrt(sum(d * d for d, _ in pairs))
+    return change / math.sqrt(sum(w * w for _, w in pairs)) if change else 0.0
 
 
 def kind_of(module: str) -> str:
@@ -195,6 +201,7 @@ def rows(readings: Readings) -> tuple[InsideRow, ...]:
     """Every quantity over seeds. By layer those that are charted; a place that some arm has, every measured arm has."""
     index, found = readings.index, []
     by_layer = {q.name for q in QUANTITIES if q.is_by_layer}
+    source = {q.name: q.diagnostic for q in QUANTITIES}
     for model, train in blocks(index):
         tables = {arm.name: [readings.numbers(run) for run in index.finals(model, train, arm.name)]
                   for arm in in_order(index.tuned_arms)}  # fmt: skip
@@ -204,7 +211,8 @@ def rows(readings: Readings) -> tuple[InsideRow, ...]:
         for place in sorted(kept, key=_sorted):
             for arm, numbers in tables.items():
                 values = [n[place] for n in numbers if place in n]
-                found.append(InsideRow(model, train, arm, *place, over_seeds(values) if values else None))
+                is_read = any(readings.has(run, source[place.name]) for run in index.finals(model, train, arm))
+                found.append(InsideRow(model, train, arm, *place, over_seeds(values) if values else None, is_read))
     return tuple(found)
 
 

@@ -23,12 +23,12 @@ from rankscope.report.depth import PARTS, QUANTITIES, Quantity
 from rankscope.report.drawing import DIVERGING, INK, Chart, finished_row, unit_scale
 from rankscope.report.family import POOLED
 from rankscope.report.inside_rows import Carried, InsideRow
-from rankscope.report.inside_sections import by_size, number
+from rankscope.report.inside_sections import by_size, cell_of
 from rankscope.report.view import View
 
 ACROSS = 1060
 """Pixels that all panels of a row share."""
-WIDEST, WIDE = 44, 66
+WIDEST, WIDE = 44.0, 66.0
 _LABELLED = 34
 """Width of a column from which a figure fits into its cells."""
 _DARK = "#14181d"
@@ -72,7 +72,7 @@ def _by_layer(name: str, title: str, rows: list[InsideRow], carried: list[Carrie
     caption = (
         "One layer axis for all panels, the input at the bottom. Blue helps, orange harms: points that a block's "
         "update carries (whole minus the update without it); bold, or ▲ ▼ where there is no room, if the interval that "
-        "holds together over the blocks excludes 0. Empty boxes: not measured."
+        "holds together over the blocks excludes 0. Empty boxes: not defined or not measured."
     )
     return [Chart(name, "inside", f"What changed, layer by layer, {title}", caption, _said(panels), spec, "wide")]
 
@@ -82,7 +82,7 @@ def _by_kind(name: str, title: str, rows: list[InsideRow], carried: list[Carried
     if not mine:
         return []
     arms = list(dict.fromkeys(r.arm for r in rows))
-    sizes = {(r.kind, r.arm): r.estimate for r in mine if r.name == depth.CHANGE}
+    sizes = {(r.kind, r.arm): r for r in mine if r.name == depth.CHANGE}
     kinds = by_size(sizes)[::-1] if sizes else sorted({r.kind for r in mine})
     place = {kind: i for i, kind in enumerate(kinds)}
     panels = [_amounts(q, part, [r for r in mine if r.name == q.name and r.kind in place], lambda r: place[r.kind])
@@ -94,7 +94,7 @@ def _by_kind(name: str, title: str, rows: list[InsideRow], carried: list[Carried
     spec = _spec(panels, arms, (-0.5, len(kinds) - 0.5), axis, max(22 * len(kinds), 150))
     caption = (
         "Kinds of modules, the most changed on top; the same numbers over all layers. Blue helps, orange harms, bold "
-        "where it is shown. Empty boxes: not adapted, or not measured."
+        "where it is shown. Empty boxes: not defined or not measured."
     )
     return [Chart(name, "kinds", f"What changed by kind of module, {title}", caption, _said(panels), spec, "wide")]
 
@@ -113,7 +113,7 @@ def _amounts(quantity: Quantity, part: str, rows: list[InsideRow], place) -> Pan
     cells = []
     for row in rows:
         at, value = place(row), _finite(row.estimate)
-        cell = number(row.estimate, quantity.scale)
+        cell = cell_of(row, quantity.scale)
         cells.append({"arm": row.arm, "low": at - 0.5, "high": at + 0.5, "row": row.kind or f"layer {row.layer}",
                       "value": None if value is None else quantity.scale * value,
                       "said": f"{cell.text} {cell.note}".strip()})  # fmt: skip

@@ -15,7 +15,8 @@ from rankscope.report.answer_rows import Question
 class InsideRow:
     """One quantity of one arm at one place, over seeds. ``layer`` and ``kind`` empty: the whole model.
 
-    ``name`` is that of a quantity in `rankscope.report.depth`; ``part`` the set of prompts it was read on.
+    ``name`` is that of a quantity in `rankscope.report.depth`; ``part`` the set of prompts it was read on. Without an
+    estimate ``is_read`` tells what is not defined there (the rank of a zero update) from what was not measured.
     """
 
     model: str
@@ -26,6 +27,7 @@ class InsideRow:
     layer: int | None
     kind: str
     estimate: Estimate | None
+    is_read: bool
 
 
 @dataclass(frozen=True)

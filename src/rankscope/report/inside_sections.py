@@ -45,26 +45,26 @@ def inside(view: View) -> Section | None:
 
 def _update_table(name: str, caption: str, rows: list[InsideRow]) -> list[Table]:
     """One row an arm: numbers of the weights' change."""
-    known = {(r.arm, r.name): r.estimate for r in rows if r.layer is None and not r.kind and not r.part}
+    known = {(r.arm, r.name): r for r in rows if r.layer is None and not r.kind and not r.part}
     shown = [q for q in QUANTITIES if q.name in _UPDATE and any(key[1] == q.name for key in known)]
     if not shown:
         return []
     shown.sort(key=lambda q: _UPDATE.index(q.name))
     heads = columns("Arm", *((q.title, f"{q.how} {SEEDS}") for q in shown))
     arms = dict.fromkeys(arm for arm, _ in known)
-    cells = tuple((Cell(arm), *(number(known.get((arm, q.name)), q.scale) for q in shown)) for arm in arms)
+    cells = tuple((Cell(arm), *(cell_of(known.get((arm, q.name)), q.scale) for q in shown)) for arm in arms)
     return [Table(name, caption, heads, cells, tuple(range(1, len(heads))))]
 
 
 def _behaviour_table(name: str, caption: str, rows: list[InsideRow]) -> list[Table]:
     """One row an arm and set of prompts: what the change did to hidden states and attention."""
-    known = {(r.arm, r.part, r.name): r.estimate for r in rows if r.layer is None and not r.kind and r.part}
+    known = {(r.arm, r.part, r.name): r for r in rows if r.layer is None and not r.kind and r.part}
     shown = [q for q in QUANTITIES if q.name in _BEHAVIOUR and any(key[2] == q.name for key in known)]
     if not shown:
         return []
     heads = columns("Arm", "Prompts", *((q.title, f"{q.how} {SEEDS}") for q in shown))
     places = dict.fromkeys((part, arm) for arm, part, _ in known)
-    cells = tuple((Cell(arm), Cell(part), *(number(known.get((arm, part, q.name)), q.scale) for q in shown))
+    cells = tuple((Cell(arm), Cell(part), *(cell_of(known.get((arm, part, q.name)), q.scale) for q in shown))
                   for part, arm in places)  # fmt: skip
     return [Table(name, caption, heads, cells, tuple(range(2, len(heads))))]
 
@@ -75,7 +75,7 @@ def _layer_tables(number_of: int, place: str, rows: list[InsideRow]) -> list[Tab
     for quantity in (q for q in QUANTITIES if q.is_by_layer):
         mine = [r for r in rows if r.name == quantity.name and (r.layer is not None or r.kind == depth.EMBEDDING)]
         for part in dict.fromkeys(r.part for r in mine):
-            found = {(_layer(r), r.arm): r.estimate for r in mine if r.part == part}
+            found = {(_layer(r), r.arm): r for r in mine if r.part == part}
             layers = sorted({layer for layer, _ in found}, key=lambda text: (text.isdigit(), text.zfill(4)))
             name = f"layers-{number_of}-{'-'.join([*quantity.name.lower().split(), part]).rstrip('-')}"
             tables.append(_grid(name, _titled(quantity, part, "by layer", place), ("Layer", layers), found,
@@ -96,7 +96,7 @@ def kinds(view: View) -> Section | None:
         place = where(view, model, train)
         rows = [r for r in view.inside.rows if (r.model, r.train) == (model, train) and r.kind and not r.part]
         for quantity in (q for q in QUANTITIES if q.is_by_layer):
-            found = {(r.kind, r.arm): r.estimate for r in rows if r.name == quantity.name}
+            found = {(r.kind, r.arm): r for r in rows if r.name == quantity.name}
             if found:
                 name = f"kinds-{i}-{'-'.join(quantity.name.lower().split())}"
                 tables.append(_grid(name, _titled(quantity, "", "by kind of module", place),
@@ -110,11 +110,11 @@ def kinds(view: View) -> Section | None:
     return Section("kinds", "Kinds of modules and spectra", intro, tuple(tables), "Spectra")
 
 
-def by_size(found: dict[tuple[str, str], Estimate | None]) -> list[str]:
+def by_size(found: dict[tuple[str, str], InsideRow]) -> list[str]:
     """The rows' names, the one with the largest mean first."""
     sizes: dict[str, list[float]] = {}
-    for (name, _), estimate in found.items():
-        sizes.setdefault(name, []).append(estimate.value if estimate else 0.0)
+    for (name, _), row in found.items():
+        sizes.setdefault(name, []).append(row.estimate.value if row.estimate else 0.0)
     return sorted(sizes, key=lambda name: (-sum(sizes[name]) / len(sizes[name]), name))
 
 
@@ -165,6 +165,13 @@ def positions(bucket: tuple[int, int]) -> str:
     return str(bucket[0]) if bucket[0] == bucket[1] else f"{bucket[0]}–{bucket[1]}"
 
 
+def cell_of(row: InsideRow | None, scale: float = 1.0) -> Cell:
+    """A row's number; what was read and is not defined there is told from what was not measured."""
+    if row is not None and row.estimate is None and row.is_read:
+        return Cell(w.NOTHING, "not defined", "quiet")
+    return number(row.estimate if row is not None else None, scale)
+
+
 def number(estimate: Estimate | None, scale: float = 1.0) -> Cell:
     """A number over seeds with its interval, or why it has none."""
     if estimate is None or not math.isfinite(estimate.value):
@@ -185,13 +192,13 @@ def _titled(quantity: Quantity, part: str, how: str, place: str) -> str:
 
 
 def _grid(
-    name: str, caption: str, side: tuple[str, Iterable[str]], found: dict[tuple[str, str], Estimate | None],
+    name: str, caption: str, side: tuple[str, Iterable[str]], found: dict[tuple[str, str], InsideRow],
     told: tuple[float, str],
 ) -> Table:  # fmt: skip
     """A folded table of what ``found`` has by (row, arm); ``told`` is the scale and how its numbers came to be."""
     title, names = side
     scale, how = told
     arms = dict.fromkeys(arm for _, arm in found)
-    cells = tuple((Cell(row), *(number(found.get((row, arm)), scale) for arm in arms)) for row in names)
+    cells = tuple((Cell(row), *(cell_of(found.get((row, arm)), scale) for arm in arms)) for row in names)
     heads = columns(title, *((arm, how) for arm in arms))
     return Table(name, caption, heads, cells, tuple(range(1, len(heads))), is_folded=True)
