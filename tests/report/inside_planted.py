@@ -14,8 +14,8 @@ from rankscope.report.evidence import Evidence
 from report.conftest import ARMS, EVALUATIONS
 
 LAYERS, BLOCKS = 12, ((0, 2), (3, 5), (6, 8), (9, 11))
-KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-WEIGHT, ASKED, SEEDS = 10.0, 400, (0, 1)
+KINDS = ("q_proj", "v_proj", "o_proj", "up_proj")
+WEIGHT, ASKED, SEEDS = 10.0, 300, (0, 1)
 SEAT = {"in_domain": 2, "retention": 3, "cross_domain": 1}
 """The block that carries most of what changed on tasks of each role."""
 

@@ -90,13 +90,13 @@ def test_matrices_are_put_together_by_their_norms_and_not_by_a_mean_of_ratios(lo
 
     found = row(build(changed(only(looked, "spectrum"), "spectrum", one_large)), "lora-r4", "relative change", layer=0)
     others = [10 * relative(0, 4, seed) for seed in (0, 1)]
-    wanted = [math.sqrt((900 + 6 * d * d) / (100**2 + 6 * 10**2)) for d in others]
+    wanted = [math.sqrt((900 + 3 * d * d) / (100**2 + 3 * 10**2)) for d in others]
     assert found.value == pytest.approx(np.mean(wanted))
 
 
 def test_intruders_are_summed_and_ranks_averaged_over_matrices(view):
-    assert row(view, "lora-r16", "intruders", layer=11).value == 7 * 5
-    assert row(view, "lora-r16", "intruders").value == 7 * (1 + 2 + 3 + 4 + 5)
+    assert row(view, "lora-r16", "intruders", layer=11).value == 4 * 5
+    assert row(view, "lora-r16", "intruders").value == 4 * (1 + 2 + 3 + 4 + 5)
     assert row(view, "lora-r16", "intruders", kind="q_proj").value == 15
     assert row(view, "lora-r4", "effective rank", layer=3).value < 4
 
@@ -217,7 +217,7 @@ def test_what_is_explored_is_labelled_so_and_has_no_verdict(view):
     mechanism = section(view, "mechanism")
     assert "exploratory" in mechanism.intro and any("Exploratory" in t.caption for t in mechanism.tables)
     full = [p for p in view.inside.points if p.arm == "full"]
-    assert len(full) == 2 and all(p.forgotten == pytest.approx(0.16, abs=0.02) and p.intruders == 189 for p in full)
+    assert len(full) == 2 and all(p.forgotten == pytest.approx(0.16, abs=0.02) and p.intruders == 4 * 27 for p in full)
 
 
 def test_kl_by_position_has_doubling_buckets(view):
@@ -241,7 +241,7 @@ def test_a_zero_update_is_zero_change_and_no_rank_and_never_nan(looked):
     def one_arm(key, readings):
         return nothing(key, readings) if "lora-r4" in key else readings
 
-    view = build(changed(without(looked, "truncation"), "spectrum", one_arm))
+    view = build(changed(only(looked, "spectrum"), "spectrum", one_arm))
     assert row(view, "lora-r4", "relative change", layer=3).value == 0.0
     assert row(view, "lora-r4", "effective rank", layer=3) is None
     assert not [s for s in view.inside.spectra if s.arm == "lora-r4"]
@@ -262,7 +262,7 @@ def test_where_every_update_is_zero_or_every_number_missing_the_page_still_stand
     assert "no weight is recorded to have changed" in nothing_moved.inside.leads[0][2]
     no_nan(nothing_moved)
     empty = looked
-    for name in ("spectrum", "intruders", "drift", "attention", "attribution", "truncation"):
+    for name in {name for _, name in looked.diagnoses}:
         empty = changed(empty, name, lambda key, found: (replace(r, values=(None,) * len(r.values)) for r in found))
     no_nan(build(empty))
     extra = one("cka_distance", math.nan, layer=0, part="train")
@@ -298,7 +298,7 @@ def test_every_panel_has_the_same_layer_axis_and_arms_by_rank_with_full_last(dra
         assert boxes["x"]["sort"] == ["lora-r1", "lora-r4", "lora-r16", "full"]
     titles = [" ".join(p["title"]["text"]) for p in panels]
     assert titles[3] == "CKA distance (train)" and titles[5] == "Carries gain (qa-a), points"
-    assert "largest" in chart.alt and "lora-r16 +12.8 in layers 6–8" in chart.alt
+    assert "largest" in chart.alt and re.search(r"lora-r16 \+1\d\.\d in layers 6–8", chart.alt)
 
 
 def test_a_cell_without_a_number_is_an_empty_box_that_says_so(looked):
