@@ -250,7 +250,9 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, which speaks for ``scope``: 'seeds and items', 'this seed only' or 'items'."""
+    """A value with its interval, which speaks for ``scope``: 'seeds and items', 'seeds' (one number a run), 'this seed
+    only' or 'items'.
+    """
 
     value: float
     low: float

@@ -12,6 +12,8 @@ from rankscope.report.charts import charts
 from rankscope.report.cite import to_bibtex
 from rankscope.report.export import to_csv, to_latex
 from rankscope.report.page import sections
+from rankscope.report.view import build
+from report.inside_planted import with_inside
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
@@ -151,3 +153,20 @@ def test_notes_stay_readable_in_the_dark(opened):
         )
         text, paper = (sum(c) / 3 for c in opened.execute_script(colours))
         assert abs(text - paper) > 100 and (text > paper) == (scheme == "dark")
+
+
+def test_heat_maps_of_the_inside_are_drawn_and_wide_ones_scroll_in_their_box(browser, evidence, tmp_path):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    looked = build(with_inside(evidence))
+    file = tmp_path / "inside.html"
+    file.write_text(render(looked, "html"), encoding="utf-8")
+    browser.get(file.as_uri())
+    done = "return document.documentElement.getAttribute('data-charts') === 'done'"
+    WebDriverWait(browser, 60).until(lambda d: d.execute_script(done))
+    assert browser.execute_script("return document.querySelectorAll('[data-drawn=yes]').length") == len(charts(looked))
+    assert browser.execute_script("return document.querySelectorAll('#chart-depth-0 svg.marks path').length") > 150
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    for width in (1360, 500):
+        browser.set_window_size(width, 1000)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rankscope.report import wording as w
-from rankscope.report.answer_rows import Advice, Aspect
+from rankscope.report.answer_rows import Advice, Aspect, Question
 from rankscope.report.cells import TONES, Cell, Section, Table, columns, where
 from rankscope.report.findings import KEPT_TONES
 from rankscope.report.rows import Headline
@@ -173,15 +173,19 @@ def claims(view: View) -> Section | None:
     tables = []
     for i, (model, train) in enumerate(view.blocks):
         mine = [q for q in view.questions if (q.model, q.train) == (model, train)]
-        rows = tuple(
-            (Cell(q.claim), Cell(q.answer, "", _ANSWER_TONES[q.answer]), Cell(q.why), Cell(q.test)) for q in mine
-        )
-        heads = columns("Claim", "Here", "Because", "Test")
-        if rows:
-            tables.append(Table(f"claims-{i}", f"Claims, {where(view, model, train)}", heads, rows))
+        if mine:
+            tables.append(claims_table(f"claims-{i}", f"Claims, {where(view, model, train)}", mine))
     source = view.questions[0].source
     intro = (
         f"What the study that this tool generalises reports ({source}), asked of this model and these data. Each claim "
         "is a family of its own at 95 %; what is not shown is undecided, not refuted."
     )
     return Section("claims", "Published claims: do they hold here?", intro, tuple(tables), "Claims")
+
+
+def claims_table(name: str, caption: str, rows: list[Question]) -> Table:
+    """Claims with their answers, why, and the test."""
+    cells = tuple(
+        (Cell(q.claim), Cell(q.answer, "", _ANSWER_TONES[q.answer]), Cell(q.why), Cell(q.test)) for q in rows
+    )
+    return Table(name, caption, columns("Claim", "Here", "Because", "Test"), cells)

@@ -42,7 +42,7 @@ def columns(*given: str | tuple[str, str]) -> tuple[Column, ...]:
 @dataclass(frozen=True)
 class Table:
     """``rows`` hold one cell per column; the first cell is the row's heading. ``numeric`` columns are set flush
-    right, and every one of them says how it was computed.
+    right, and every one of them says how it was computed. ``is_folded``: on the page it is opened by a click.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[int, ...] = ()
     empty: str = "Nothing recorded."
+    is_folded: bool = False
 
     @property
     def titles(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import altair as alt
 
 from rankscope.records import Estimate
 from rankscope.report import wording as w
+from rankscope.report.cause_charts import small_multiples
 from rankscope.report.drawing import (
     BARS,
     BASE,
@@ -27,6 +28,7 @@ from rankscope.report.drawing import (
     title_of,
     unit_scale,
 )
+from rankscope.report.inside_charts import heat_maps
 from rankscope.report.matched_chart import matched_charts
 from rankscope.report.rows import Headline, ScoreRow
 from rankscope.report.view import View
@@ -34,7 +36,7 @@ from rankscope.report.view import View
 
 def charts(view: View) -> tuple[Chart, ...]:
     """All charts that the view has data for, in reading order."""
-    makers = (_frontier, _rank_curves, _transfer, matched_charts, _rates, _losses)
+    makers = (_frontier, _rank_curves, _transfer, matched_charts, heat_maps, small_multiples, _rates, _losses)
     return tuple(chart for make in makers for chart in make(view))
 
 

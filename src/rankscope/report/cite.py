@@ -114,6 +114,35 @@ SOURCES: tuple[tuple[str, str, str, Fields], ...] = (
         "publisher": "Wiley", "year": "1992"}),
     ("2509.04259", "misc", "shenfeld2025razor", _arxiv(
         "2509.04259", "Shenfeld, Idan and others", "RL's Razor: Why Online Reinforcement Learning Forgets Less")),
+    ("1905.00414", "misc", "kornblith2019cka", _arxiv(
+        "1905.00414", "Kornblith, Simon and Norouzi, Mohammad and Lee, Honglak and Hinton, Geoffrey",
+        "Similarity of Neural Network Representations Revisited")),
+    ("2410.21228", "misc", "shuttleworth2024intruders", _arxiv(
+        "2410.21228", "Shuttleworth, Reece and Andreas, Jacob and Torralba, Antonio and Sharma, Pratyusha",
+        "LoRA vs Full Fine-tuning: An Illusion of Equivalence")),
+    ("2510.13003", "misc", "xiong2025oplora", _arxiv(
+        "2510.13003", "Xiong, Y. and Xie, X.",
+        "OPLoRA: Orthogonal Projection LoRA Prevents Catastrophic Forgetting during Parameter-Efficient Fine-Tuning")),
+    ("Roy and Vetterli 2007", "inproceedings", "roy2007effective", {
+        "author": "Roy, Olivier and Vetterli, Martin", "title": "The Effective Rank: A Measure of Effective "
+        "Dimensionality", "booktitle": "15th European Signal Processing Conference", "pages": "606–610",
+        "year": "2007"}),
+    ("Rudelson and Vershynin 2007", "article", "rudelson2007sampling", {
+        "author": "Rudelson, Mark and Vershynin, Roman", "title": "Sampling from Large Matrices: An Approach through "
+        "Geometric Functional Analysis", "journal": "Journal of the ACM", "volume": "54", "number": "4",
+        "year": "2007"}),
+    ("Eckart and Young 1936", "article", "eckart1936approximation", _journal(
+        "Eckart, Carl and Young, Gale", "The Approximation of One Matrix by Another of Lower Rank", "Psychometrika",
+        "1:3:211–218", 1936)),
+    ("Lin 1991", "article", "lin1991divergence", _journal(
+        "Lin, Jianhua", "Divergence Measures Based on the Shannon Entropy", "IEEE Transactions on Information Theory",
+        "37:1:145–151", 1991)),
+    ("Dunn 1961", "article", "dunn1961multiple", _journal(
+        "Dunn, Olive Jean", "Multiple Comparisons among Means", "Journal of the American Statistical Association",
+        "56:293:52–64", 1961)),
+    ("Spearman 1904", "article", "spearman1904proof", _journal(
+        "Spearman, C.", "The Proof and Measurement of Association between Two Things",
+        "The American Journal of Psychology", "15:1:72–101", 1904)),
     ("Cochran 1964", "article", "cochran1964", _journal(
         "Cochran, William G.", "Approximate Significance Levels of the Behrens-Fisher Test", "Biometrics",
         "20:1:191–195", 1964)),

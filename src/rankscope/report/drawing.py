@@ -25,7 +25,7 @@ BARS = "ordinary 95 % intervals over items and seeds (over items alone where the
 
 @dataclass(frozen=True)
 class Chart:
-    """One drawing. ``section`` is the page section it belongs to; ``size`` is 'half' or 'small' of a row;
+    """One drawing. ``section`` is the page section it belongs to; ``size`` is 'wide', 'half' or 'small' of a row;
     ``block`` is the (model, train task) it is about, if it is about one."""
 
     id: str
@@ -75,7 +75,18 @@ def finished(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
     """The spec with the report's look, as wide as its box, without the address of a schema (nothing on the page is
     a link out).
     """
-    spec = chart.properties(width="container", height=height, background="transparent").to_dict()
+    spec = _with_look(chart.properties(width="container", height=height, background="transparent"))
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return spec
+
+
+def finished_row(chart: alt.HConcatChart) -> dict[str, Any]:
+    """The same look for charts side by side, which bring their own sizes."""
+    return _with_look(chart.properties(background="transparent"))
+
+
+def _with_look(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    spec = chart.to_dict()
     spec.pop("$schema")
     font = "system-ui, sans-serif"
     axis = {
@@ -95,6 +106,7 @@ def finished(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
         "titleFont": font,
     }
     legend = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "labelFont": font}
-    spec["config"] = {"font": font, "view": {"stroke": None}, "axis": axis, "legend": legend, "text": {"font": font}}
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    title = {"color": INK, "font": font, "fontSize": 12, "fontWeight": 600, "anchor": "start"}
+    spec["config"] = {"font": font, "view": {"stroke": None}, "axis": axis, "legend": legend, "text": {"font": font},
+                      "title": title}  # fmt: skip
     return spec

@@ -139,6 +139,71 @@ METHODS = (
         "templates: MathQA, arXiv 1905.13319",
     ),
     Method(
+        "Relative change",
+        "||dW||_F / ||W||_F over the adapted matrices together: of a layer, of a kind of module, or of all.",
+        "rankscope",
+    ),
+    Method(
+        "Stable rank",
+        "Sum of the squared singular values of dW over the square of the largest. Utilisation: the same divided by the "
+        "rank given.",
+        "Rudelson and Vershynin 2007",
+    ),
+    Method(
+        "Effective rank",
+        "exp of the entropy of the singular values as shares of their sum.",
+        "Roy and Vetterli 2007",
+    ),
+    Method(
+        "Energy rank",
+        "Least number of singular values that hold 90 or 99 % of the squared ||dW||_F.",
+        "after Eckart and Young 1936",
+    ),
+    Method(
+        "Intruder",
+        "Among the top 10 left singular vectors of W + dW one whose largest absolute cosine with all of W's is below "
+        "0.5.",
+        "Shuttleworth et al., arXiv 2410.21228",
+    ),
+    Method(
+        "Interference",
+        "Share of the squared ||dW||_F that lies in the top singular subspaces of W.",
+        "after OPLoRA, arXiv 2510.13003",
+    ),
+    Method(
+        "CKA distance",
+        "1 minus linear CKA (debiased) of base and tuned hidden states on the same prompts, position 0 left out. A "
+        "rotation of the hidden states does not change it.",
+        "Kornblith et al., arXiv 1905.00414",
+    ),
+    Method(
+        "Attention JS",
+        "Jensen-Shannon divergence between the attention rows of base and tuned, mean over rows and heads.",
+        "Lin 1991",
+    ),
+    Method(
+        "What a part carries",
+        "Score with the whole update minus without a block of layers or kind of module; and with it alone minus the "
+        "base; paired by item. The two don't add up to the whole: no shares.",
+        "rankscope",
+    ),
+    Method(
+        "Truncation curve",
+        "Score of the best rank-k approximation of a trained update, beside arms trained at rank k, on the same items.",
+        "Eckart and Young 1936",
+    ),
+    Method(
+        "Over seeds",
+        "Of one number a run: mean with Student's t interval over seeds; several arms of one claim hold together by "
+        "Bonferroni. One seed has no interval.",
+        "Dunn 1961",
+    ),
+    Method(
+        "rho",
+        "Rank correlation over runs; its p over arms, by permutation. Exploratory: nothing is concluded from it.",
+        "Spearman 1904",
+    ),
+    Method(
         "LoRA",
         "A frozen weight plus a product of two thin matrices of rank r, scaled by alpha / r.",
         "Hu et al., arXiv 2106.09685",

@@ -5,7 +5,7 @@ HTML and markdown are both written from these, so they can't disagree.
 
 from __future__ import annotations
 
-from rankscope.report import answers, changes, findings, logbook, moved
+from rankscope.report import answers, cause_sections, changes, findings, inside_sections, logbook, moved
 from rankscope.report.cells import Section
 from rankscope.report.view import View
 
@@ -20,6 +20,12 @@ _RESULTS = (
     findings.transfer,
     moved.matched,
     moved.divergence,
+    inside_sections.inside,
+    cause_sections.attribution,
+    cause_sections.truncation,
+    inside_sections.kinds,
+    inside_sections.reach,
+    cause_sections.mechanism,
     findings.base,
     moved.noise,
 )

@@ -19,6 +19,8 @@ from rankscope.report.advice import advices, frontiers
 from rankscope.report.answer_rows import Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
+from rankscope.report.inside import inside
+from rankscope.report.inside_rows import Inside
 from rankscope.report.matching import matchings
 from rankscope.report.methods import METHODS
 from rankscope.report.questions import questions
@@ -93,6 +95,7 @@ class View:
     notes: tuple[str, ...]
     methods: tuple[Method, ...]
     date: str = ""
+    inside: Inside = Inside()
 
     @property
     def blocks(self) -> tuple[tuple[str, str], ...]:
@@ -174,6 +177,7 @@ def build(evidence: Evidence) -> View:
         notes=evidence.notes,
         methods=METHODS,
         date=evidence.date,
+        inside=inside(index, base, advice),
     )
 
 

@@ -42,7 +42,7 @@
 
   var opened = [];
   window.addEventListener("beforeprint", function () {
-    opened = [].slice.call(document.querySelectorAll("details.how:not([open])"));
+    opened = [].slice.call(document.querySelectorAll("main details:not([open]):not(.vega-embed details)"));
     opened.forEach(function (box) { box.open = true; });
   });
   window.addEventListener("afterprint", function () {
