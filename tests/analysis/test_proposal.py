@@ -28,8 +28,8 @@ def proposed(update: Update, parts: list[list[str]]):
     for names in parts:
         without = update.only(lambda name, names=names: name not in names)
         costs.append((Part(" ".join(names), frozenset(names)), Kept(without, energy(without)).mean))
-    tried = eliminate(whole, costs, energy, most)
-    return tried, propose(whole, tried, energy, most)
+    path = eliminate(whole, costs, energy, most)
+    return path, propose(whole, path, energy, most)
 
 
 def test_the_lower_rank_is_taken_only_if_what_it_keeps_was_measured():
@@ -38,19 +38,32 @@ def test_the_lower_rank_is_taken_only_if_what_it_keeps_was_measured():
         assert found.ranks == {"q": rank}
 
 
-def test_parts_go_by_what_their_absence_costs_until_too_much_is_lost():
+def test_parts_go_by_what_their_absence_costs_and_come_back_if_too_much_is_lost():
     update = Update("lora", {f"layers.{i}.q": delta(value) for i, value in enumerate((10.0, 1.0, 5.0, 0.5))})
-    tried, found = proposed(update, [[name] for name in update.deltas])
-    assert [kept.layers for kept in tried] == [(0, 1, 2), (0, 2), (0,)]  # 25 of 126 are more than 5 %
+    path, found = proposed(update, [[name] for name in update.deltas])
+    assert [kept.layers for kept in path] == [(0, 1, 2), (0, 2)]  # 25 of 126 are more than 5 %
     assert found.kept.layers == (0, 2)
     assert found.ranks == {"q": 1}
 
 
+def test_of_two_parts_that_stand_in_for_each_other_one_stays_and_the_next_part_is_tried():
+    update = Update("lora", {f"layers.{i}.{kind}": delta(1.0) for i, kind in enumerate("abc")})
+
+    def losses(part: Update) -> list[float]:
+        names = "".join(sorted(name[-1] for name in part.deltas))
+        return [{"abc": 1.0, "bc": 1.0, "ac": 1.0, "ab": 1.02, "b": 1.03}.get(names, 2.0)]
+
+    parts = [(Part(name, frozenset({name})), losses(update.only(lambda n, name=name: n != name))[0])
+             for name in update.deltas]  # fmt: skip
+    path = eliminate(Kept(update, losses(update)), parts, losses, 1.05)
+    assert [kept.layers for kept in path] == [(1, 2), (1,)]
+
+
 def test_what_no_lora_arm_adapts_goes_first():
     deltas = {"layers.0.q": delta(10.0), "layers.1.v": delta(0.1), "lm_head": delta(0.5)}
-    tried, found = proposed(Update("lora", deltas, {"norm.weight": torch.ones(2)}), [["layers.1.v"], ["lm_head"]])
-    assert [sorted(kept.update.deltas) for kept in tried] == [["layers.0.q", "layers.1.v"], ["layers.0.q"]]
-    assert not tried[0].update.whole
+    path, found = proposed(Update("lora", deltas, {"norm.weight": torch.ones(2)}), [["layers.1.v"], ["lm_head"]])
+    assert [sorted(kept.update.deltas) for kept in path] == [["layers.0.q", "layers.1.v"], ["layers.0.q"]]
+    assert not path[0].update.whole
     assert found.ranks == {"q": 1, "v": 0}
     assert proposed(Update("lora", deltas | {"lm_head": delta(5.0)}), [])[1] is None
 

@@ -45,8 +45,10 @@ def count_calls(base: Base) -> list[int]:
     """How often each layer's attention or mixer has really run, kept up to date from now on."""
     counts = [0] * len(layers_of(base))
     for i, layer in enumerate(layers_of(base)):
+
         def count(*_, i=i):
             counts[i] += 1
+
         next(iter(layer.children())).register_forward_hook(count)
     return counts
 

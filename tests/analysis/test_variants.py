@@ -43,8 +43,10 @@ def counted(subject):
     assert sharing(subject.base)  # found out once a model, by passes of its own
     counts, hooks = [0] * 4, []
     for i, layer in enumerate(layers_of(subject.base)):
+
         def count(*_, i=i):
             counts[i] += 1
+
         hooks.append(layer.mlp.act_fn.register_forward_hook(count))
     outcomes(subject, {"": subject.update}, CHUNK + 4)
     (one,) = set(counts)
