@@ -2,9 +2,10 @@
 under any update. Out: the sets of parts that were tried, and a ``Proposal``.
 
 Backward elimination: from the whole update one part after another is left out, first the one whose absence alone costs
-least, as long as what is left keeps a share of the gain (the validation loss of the base minus that under the whole
-update). The effects of parts don't add up, so every set is measured. Then the ranks: the least that hold 90 %, else
-99 %, of each kind's energy, if the update cut to them still keeps the share.
+least. It stays out if what is left keeps a share of the gain (the validation loss of the base minus that under the
+whole update), else it comes back. The effects of parts don't add up, so every set is measured: of two parts that can
+stand in for each other one goes and one stays. Then the ranks: the least that hold 50, 75, 90 or 99 % of each kind's
+energy, whichever is the first to keep the share when the update is cut to them.
 
 A LoRA arm adapts linear modules inside the layers: whatever else an update changes is left out first. No item that a
 verdict is made of is asked here. Knows nothing about how losses are found.
@@ -23,7 +24,7 @@ from rankscope.models.update import kind_of, layer_of
 
 SHARE = 0.95
 """The share of the gain that a proposal is to keep."""
-ENERGIES = (0.9, 0.99)
+ENERGIES = (0.5, 0.75, 0.9, 0.99)
 
 Losses = Callable[[Update], Sequence[float]]
 
@@ -64,35 +65,35 @@ def bound(base: Kept, whole: Kept) -> float | None:
 
 
 def eliminate(whole: Kept, parts: Sequence[tuple[Part, float]], losses: Losses, most: float) -> list[Kept]:
-    """The sets that were tried, each a part smaller than the one before. All but the last have a mean loss of at most
-    ``most``; the last may not. ``parts`` come with the mean loss of the whole update without them."""
-    tried: list[Kept] = []
-    now = whole
-    for names in (_unfit(whole.update), *(part.names for part, _ in sorted(parts, key=lambda pair: pair[1]))):
+    """The sets that keep a mean loss of at most ``most``, each a part smaller than the one before. ``parts`` come with
+    the mean loss of the whole update without them. Empty if already what LoRA can't adapt is needed."""
+    path, now = [], whole
+    unfit = _unfit(whole.update)
+    for names in (unfit, *(part.names for part, _ in sorted(parts, key=lambda pair: pair[1]))):
         left = now.update.only(lambda name, gone=names: name not in gone)
-        if names_of(left) == names_of(now.update):
+        if not left.deltas or names_of(left) == names_of(now.update):
             continue
-        if not left.deltas:
+        tried = Kept(left, losses(left))
+        if tried.mean <= most:
+            path.append(tried)
+            now = tried
+        elif names == unfit:
             break
-        now = Kept(left, losses(left))
-        tried.append(now)
-        if now.mean > most:
-            break
-    return tried
+    return path
 
 
-def propose(whole: Kept, tried: Sequence[Kept], losses: Losses, most: float) -> Proposal | None:
-    """Ranks for the smallest set that keeps the share. None if not even all that LoRA can adapt keeps it."""
-    good = [kept for kept in (whole, *tried) if kept.mean <= most and not _unfit(kept.update)]
-    if not good:
+def propose(whole: Kept, path: Sequence[Kept], losses: Losses, most: float) -> Proposal | None:
+    """Ranks for the last set of the path. None if not even all that LoRA can adapt keeps the share."""
+    last = path[-1] if path else whole
+    if _unfit(last.update):
         return None
     by_kind: dict[str, list[Delta]] = {}
-    for name, delta in good[-1].update.deltas.items():
+    for name, delta in last.update.deltas.items():
         by_kind.setdefault(kind_of(name), []).append(delta)
     choices = [{kind: shared_rank(deltas, energy) for kind, deltas in by_kind.items()} for energy in ENERGIES]
     choices.append({kind: max(map(spent, deltas)) for kind, deltas in by_kind.items()})
-    small = compressed(good[-1].update)
-    for ranks in choices:
+    small = compressed(last.update)
+    for ranks in (choice for i, choice in enumerate(choices) if choice not in choices[:i]):
         update = cut(small, {name: ranks[kind_of(name)] for name in small.deltas})
         found = Kept(update, losses(update))
         if found.mean <= most:

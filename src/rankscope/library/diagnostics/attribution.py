@@ -7,12 +7,12 @@ of its own. It is an intervention and no correlation, as in activation patching 
 instead of hidden states; the definition is this project's own.
 
 From validation rows alone follows a proposal for the next arm: parts are left out one after another, the cheapest
-first, while the rest keeps 95 % of the gain; ``kept 1``, ``kept 2``, ... are the sets tried, the last of which may keep
-less. Then ranks by kind of module, the least that hold 90 % or 99 % of its energy, cut and measured again. An update
-that gained nothing gets no proposal.
+first, as long as the rest keeps 95 % of the gain; a part that is needed stays, and the next one is tried. ``kept 1``,
+``kept 2``, ... are the sets on that path. Then ranks by kind of module, the least that hold a share of its energy, cut
+and measured again. An update that gained nothing gets no proposal.
 
 A worked instance: four blocks, base loss 2.0, tuned 1.0. Without layers 0-5 the loss is 1.01, without layers 6-11 1.02,
-without both 1.04, without a third 1.6: layers 12-23 are proposed if they keep 95 % of 1.0 at the ranks tried.
+without both 1.04, without a third 1.6: layers 12-23 are proposed, at the lowest ranks that keep 95 % of 1.0.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def _proposal(subject: Subject, parts: Sequence[Part], variants: Mapping[str, Up
     if most is None:
         return
     costs = [(part, Kept(whole.update, found[f"without {part.name}"].losses).mean) for part in parts]
-    tried = eliminate(whole, costs, losses, most)
-    for number, kept in enumerate(tried, 1):
+    path = eliminate(whole, costs, losses, most)
+    for number, kept in enumerate(path, 1):
         yield from Outcome(losses=list(kept.losses)).readings(f"kept {number}")
         yield _layers(kept.layers, f"kept {number}")
-    proposal = propose(whole, tried, losses, most)
+    proposal = propose(whole, path, losses, most)
     if proposal is None:
         return
     yield from Outcome(losses=list(proposal.kept.losses)).readings("proposal")
