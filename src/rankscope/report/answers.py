@@ -185,7 +185,5 @@ def claims(view: View) -> Section | None:
 
 def claims_table(name: str, caption: str, rows: list[Question]) -> Table:
     """Claims with their answers, why, and the test."""
-    cells = tuple(
-        (Cell(q.claim), Cell(q.answer, "", _ANSWER_TONES[q.answer]), Cell(q.why), Cell(q.test)) for q in rows
-    )
+    cells = tuple((Cell(q.claim), Cell(q.answer, "", _ANSWER_TONES[q.answer]), Cell(q.why), Cell(q.test)) for q in rows)
     return Table(name, caption, columns("Claim", "Here", "Because", "Test"), cells)

@@ -38,8 +38,11 @@ def _spectra(view: View) -> list[Chart]:
                       axis=alt.Axis(values=[1, 0.1, 0.01, 0.001, FLOOR], format="~g"),
                       scale=alt.Scale(type="log", nice=False, domainMax=1))  # fmt: skip
             tips = ["arm:N", alt.Tooltip("place:Q", title="No."), alt.Tooltip("share:Q", format=".3g")]
-            line = alt.Chart(alt.Data(values=values)).mark_line(
-                strokeWidth=1.8, point=alt.OverlayMarkDef(size=16)).encode(x=x, y=y, color=colour(view), tooltip=tips)
+            line = (
+                alt.Chart(alt.Data(values=values))
+                .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=16))
+                .encode(x=x, y=y, color=colour(view), tooltip=tips)
+            )
             said = "; ".join(f"{s.arm}: {len(s.positions)} places down to {s.shares[-1]:.2g}" for s in rows)
             caption = f"{capital(title_of(view, model, train))}. Medians over layers and seeds; no bars."
             found.append(Chart(f"spectrum-{i}-{j}", "kinds", kind, caption, said, finished(line, SHORT), "small"))

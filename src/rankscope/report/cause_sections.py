@@ -163,8 +163,10 @@ def _cut_table(name: str, place: str, rows: list[Truncated], own: dict[str, int 
     for t in rows:
         value, _, interval = w.score(t.score, t.metric).partition(" ")
         mine = Cell(value, f"{interval}{_scope(t.score)}")
-        theirs, apart = Cell(w.NOTHING, "the arm itself" if t.rank in (None, own.get(t.arm)) else "no such arm",
-                            "quiet"), Cell(w.NOTHING)
+        theirs, apart = (
+            Cell(w.NOTHING, "the arm itself" if t.rank in (None, own.get(t.arm)) else "no such arm", "quiet"),
+            Cell(w.NOTHING),
+        )
         if t.trained is not None:
             value, _, interval = w.score(t.trained, t.metric).partition(" ")
             theirs, apart = Cell(value, f"{t.trained_arm}, {interval}"), _change(t.gap, t.metric)
