@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rankscope.records import Reading
-from rankscope.report import render
+from rankscope.report import causes, render
 from rankscope.report.cause_charts import small_multiples
 from rankscope.report.charts import charts
 from rankscope.report.depth import bucket_ends
@@ -114,7 +114,7 @@ def test_one_seed_has_no_interval_and_says_so(single):
     cells = [c for t in section(single, "inside").tables for r in t.rows for c in r]
     assert any(c.note == "one seed: no interval" for c in cells)
     assert all(q.answer == "undecided" and "one seed" in q.why for q in single.inside.questions)
-    assert "(one seed)" in single.inside.leads[0][2]
+    assert "(one seed: no interval)" in single.inside.leads[0][2]
 
 
 def test_the_block_that_carries_gain_or_forgetting_is_the_planted_one(view):
@@ -162,12 +162,12 @@ def test_items_that_do_not_fit_the_stored_ones_take_no_clusters_from_them(looked
 
 def test_the_lead_says_where_most_changed_and_where_gain_and_forgetting_sit(view, looked):
     (_, _, said) = view.inside.leads[0]
-    assert "layers 9–11 changed most" in said and "The gain (qa-a) sits elsewhere, in layers 6–8" in said
+    assert "the weights of layers 9–11 moved most" in said and "The gain (qa-a) sits elsewhere, in layers 6–8" in said
     only_full = replace(looked, diagnoses={k: d for k, d in looked.diagnoses.items() if k[0].startswith("qa-a-full")})
     (_, _, said) = build(only_full).inside.leads[0]
     assert "The forgetting (retention, pooled) sits there too: switching their update off gives back" in said
     (_, _, said) = build(only(looked, "spectrum")).inside.leads[0]
-    assert "layers 8–11 changed most" in said and said.endswith("was not measured.")
+    assert "the weights of layers 8–11 moved most" in said and said.endswith("was not measured.")
 
 
 def test_the_search_for_layers_keeps_the_planted_share_of_the_validation_gain(view):
@@ -331,7 +331,7 @@ def test_the_page_folds_long_tables_and_stays_small(view, drawn, monkeypatch):
     page = render(view, "html")
     assert len(page.encode()) < 3_000_000
     assert page.count('<details class="fold">') > 10
-    assert "layers 9–11 changed most" in unescape(page)
+    assert "the weights of layers 9–11 moved most" in unescape(page)
     assert len(render(view, "json")) < 1_500_000
 
 
@@ -346,3 +346,8 @@ def test_singular_values_are_kept_at_some_places_only(looked):
                 if (s.arm, s.kind) == ("full", "q_proj")]  # fmt: skip
     assert len(found.positions) < 30 and found.positions[-1] == 2000 and found.num_matrices == 2 * LAYERS
     assert found.shares[found.positions.index(64)] == pytest.approx(0.99**63)
+
+
+def test_a_block_of_one_layer_is_called_a_layer():
+    assert [causes.place_words(p) for p in ("layers 3-3", "layers 0-5", "layer 7", "q_proj", "embeddings")] == [
+        "layer 3", "layers 0–5", "layer 7", "q_proj", "embeddings"]  # fmt: skip

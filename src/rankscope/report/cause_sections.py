@@ -7,7 +7,7 @@ from __future__ import annotations
 from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.answers import claims_table
-from rankscope.report.causes import VALIDATION
+from rankscope.report.causes import VALIDATION, place_words
 from rankscope.report.cells import Cell, Section, Table, columns, where
 from rankscope.report.family import POOLED
 from rankscope.report.hows import ORDINARY
@@ -65,7 +65,7 @@ def _seat_table(view: View, number: int, model: str, train: str, place: str) -> 
         elif len(s.places) == s.num_places:
             said = Cell("not told apart", "", "open")
         else:
-            said = Cell(" or ".join(p.replace("-", "–") for p in s.places), "", "even")
+            said = Cell(" or ".join(map(place_words, s.places)), "", "even")
         cells.append((Cell(s.arm), Cell(s.task, s.role.replace("_", "-")), _change(s.whole, s.metric), said,
                       _change(s.largest, s.metric)))  # fmt: skip
     return [Table(f"seats-{number}", f"Where the change of scores sits, {place}", heads, tuple(cells), (2, 4))]
@@ -113,7 +113,7 @@ def _carried_table(name: str, place: str, rows: list[Carried]) -> Table:
     heads = columns("Arm", "Part of the update", (f"Lost when switched off, {unit}", f"{_LOST}{ORDINARY}"),
                     (f"Gained when alone, {unit}", f"{_GAINED}{ORDINARY}"))  # fmt: skip
     cells = tuple(
-        (Cell(c.arm), Cell(c.kind or c.place.replace("-", "–")),
+        (Cell(c.arm), Cell(c.kind or place_words(c.place)),
          _change(c.lost, c.metric, c.lost_mark), _change(c.gained, c.metric, c.gained_mark))
         for c in rows
     )  # fmt: skip

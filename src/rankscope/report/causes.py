@@ -180,6 +180,14 @@ def _measured(readings: Readings, model: str, train: str) -> list[Arm]:
             if any(readings.has(run, "attribution") for run in index.finals(model, train, arm.name))]  # fmt: skip
 
 
+def place_words(place: str) -> str:
+    """A place as people read it: ``layer 3`` for ``layers 3-3``."""
+    found = _PART.match(f"only {place}")
+    if found is None or found["first"] is None or found["first"] != (found["last"] or found["first"]):
+        return place.replace("-", "–")
+    return f"layer {found['first']}"
+
+
 def place_of(variant: str) -> tuple[str, tuple[int | None, int | None, str]] | None:
     """('layers 0-5', (0, 5, '')) or ('q_proj', (None, None, 'q_proj')); None for other variants."""
     found = _PART.match(variant)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -48,6 +48,11 @@ class Quantity:
     def scale(self) -> float:
         """What a number is multiplied with to be in the title's unit."""
         return 100.0 if self.title.endswith("%") else 1.0
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it can be below 0: a change. Sizes and distances can't."""
+        return bool(self.minus) or self.reading.endswith("_change")
 
 
 QUANTITIES = (
@@ -201,7 +206,7 @@ def rows(readings: Readings) -> tuple[InsideRow, ...]:
     """Every quantity over seeds. By layer those that are charted; a place that some arm has, every measured arm has."""
     index, found = readings.index, []
     by_layer = {q.name for q in QUANTITIES if q.is_by_layer}
-    source = {q.name: q.diagnostic for q in QUANTITIES}
+    known = {q.name: q for q in QUANTITIES}
     for model, train in blocks(index):
         tables = {arm.name: [readings.numbers(run) for run in index.finals(model, train, arm.name)]
                   for arm in in_order(index.tuned_arms)}  # fmt: skip
@@ -211,8 +216,12 @@ def rows(readings: Readings) -> tuple[InsideRow, ...]:
         for place in sorted(kept, key=_sorted):
             for arm, numbers in tables.items():
                 values = [n[place] for n in numbers if place in n]
-                is_read = any(readings.has(run, source[place.name]) for run in index.finals(model, train, arm))
-                found.append(InsideRow(model, train, arm, *place, over_seeds(values) if values else None, is_read))
+                quantity = known[place.name]
+                is_read = any(readings.has(run, quantity.diagnostic) for run in index.finals(model, train, arm))
+                estimate = over_seeds(values) if values else None
+                if estimate is not None and not quantity.is_signed:  # never below 0, whatever a symmetric interval says
+                    estimate = replace(estimate, low=max(estimate.low, 0.0))
+                found.append(InsideRow(model, train, arm, *place, estimate, is_read))
     return tuple(found)
 
 

@@ -101,17 +101,23 @@ def _changed(arm: str, runs: list[dict[int, float]], stretches: list[Stretch]) -
         return f"In {arm} no weight is recorded to have changed.", None
     order = np.argsort(-means.mean(axis=0))
     top, least = stretches[order[0]], stretches[order[-1]]
-    said = f"In {arm} {top.words} changed most"
     if len(stretches) == 1:
-        return f"{said}: the only ones measured.", top
+        return f"In {arm} {top.words} alone were measured.", top
     gaps = [over_seeds(list(means[:, order[0]] - means[:, j]), 1 - 0.05 / (len(order) - 1)) for j in order[1:]]
     near = [stretches[j].words for j, gap in zip(order[1:], gaps, strict=True) if not gap.low > 0]
-    mean = means.mean(axis=0)
-    said += f": their weights moved by {100 * mean[order[0]]:.2g} % of their norm, those of {least.words} by "
-    said += f"{100 * mean[order[-1]]:.2g} %"
+    mean, seeds = means.mean(axis=0), w.plural(len(runs), "seed")
+    most, fewest = (f"{100 * mean[order[i]]:.2g} %" for i in (0, -1))
+    if len(near) == len(gaps) and len(runs) > 1:
+        said = (
+            f"In {arm} no part of the depth is shown to have changed more than the rest: the weights moved by {fewest}"
+        )
+        return f"{said} of their norm ({least.words}) to {most} ({top.words}; {seeds}).", None
+    said = (
+        f"In {arm} the weights of {top.words} moved most, by {most} of their norm, those of {least.words} by {fewest}"
+    )
     if len(runs) == 1:
-        return f"{said} (one seed).", top
-    return f"{said}{'; not told apart from ' + w.listing(near) if near else ''} ({w.plural(len(runs), 'seed')}).", top
+        return f"{said} (one seed: no interval).", top
+    return f"{said}{'; not told apart from ' + w.listing(near) if near else ''} ({seeds}).", top
 
 
 def _mean(run: dict[int, float], stretch: Stretch) -> float:
@@ -145,7 +151,13 @@ def _said(what: str, seat: Seat, top: Stretch | None) -> str:
         return f"{on} is not told apart between the blocks of layers."
     if len(places) > 1:
         return f"{on} sits in {' or '.join(p.words for p in places)}, which are not told apart."
-    where = "there too" if places[0] == top else f"elsewhere, in {places[0].words}"
+    where = (
+        "there too"
+        if places[0] == top
+        else f"in {places[0].words}"
+        if top is None
+        else (f"elsewhere, in {places[0].words}")
+    )
     verb, amount = ("costs", seat.largest) if what == "gain" else ("gives back", negated(seat.largest))
     said = f"{w.change(amount, seat.metric).replace('+', '')} {w.unit(seat.metric)}"
     return f"{on} sits {where}: switching their update off {verb} {said}."

@@ -17,7 +17,7 @@ import altair as alt
 from rankscope.records import Estimate
 from rankscope.report import depth
 from rankscope.report import wording as w
-from rankscope.report.causes import VALIDATION
+from rankscope.report.causes import VALIDATION, place_words
 from rankscope.report.cells import where
 from rankscope.report.depth import PARTS, QUANTITIES, Quantity
 from rankscope.report.drawing import DIVERGING, INK, Chart, finished_row, unit_scale
@@ -133,7 +133,7 @@ def _carried(rows: list[Carried], arms: list[str], places: dict[str, tuple[int, 
             low, high = places[c.place]
             value, scale = _finite(c.lost), unit_scale(c.metric)
             sign = {"positive": "▲", "negative": "▼"}.get(c.lost_mark, "")
-            cells.append({"arm": c.arm, "low": low - 0.5, "high": high + 0.5, "row": c.place.replace("-", "–"),
+            cells.append({"arm": c.arm, "low": low - 0.5, "high": high + 0.5, "row": place_words(c.place),
                           "value": None if value is None else scale * value, "marked": bool(sign), "sign": sign,
                           "text": "" if value is None else w.signed(value, c.metric), "middle": (low + high) / 2,
                           "said": f"{w.change(c.lost, c.metric)}; alone {w.change(c.gained, c.metric)}"})  # fmt: skip
