@@ -7,10 +7,9 @@ import torch
 import transformers as hf
 from torch import nn
 
-from rankscope.analysis.capture import batches, layers, read, tuned_side
-from rankscope.errors import RunFailed
+from rankscope.analysis.capture import batches, layers_of, read, tuned_side
+from rankscope.errors import ModelError, RunFailed
 from rankscope.models.base import Base
-from rankscope.models.delta import Update
 from reference import drift as plain
 
 GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256}
@@ -61,7 +60,7 @@ def test_no_hook_stays_behind_when_what_takes_the_states_fails():
 
     with pytest.raises(RunFailed, match="planted"):
         read(base, batch, take)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in layers(base).values())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in layers_of(base))
 
 
 def test_batches_hold_every_row_once_within_the_budget_in_an_order_that_forgets_the_given_one():
@@ -118,7 +117,5 @@ def test_a_base_that_is_not_float32_is_copied_once_for_a_full_update_and_what_is
 def test_a_model_without_a_list_of_layers_is_refused_by_name():
     base = plain.deep(2)
     base.model.model.layers = nn.ModuleDict({"one": base.model.model.layers[0], "two": base.model.model.layers[1]})
-    with pytest.raises(RunFailed, match="can't be told apart.*LlamaForCausalLM.*Leave drift"):
-        layers(base)
-    with pytest.raises(RunFailed), tuned_side(plain.subject(base, Update("lora", {}), ())):
-        layers(base)
+    with pytest.raises(ModelError, match="can't be told apart.*LlamaForCausalLM.*Leave it out"):
+        layers_of(base)

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rankscope.analysis.capture import Batch, batches, forward, full_precision, layers, tuned_side
+from rankscope.analysis.capture import Batch, batches, forward, full_precision, layers_of, tuned_side
 from rankscope.analysis.subject import Subject
 from rankscope.data.batching import Example
 from rankscope.errors import RunFailed
@@ -122,7 +122,7 @@ def read_rows(base: Base, batch: Batch, wanted: Sequence[int], take: TakeRows) -
 
     with ExitStack() as stack, torch.inference_mode():
         stack.enter_context(eager(base))
-        found = layers(base)
+        found = layers_of(base)
         for number in wanted:
             for module in found[number].modules():
                 if "Attention" in type(module).__name__:
@@ -133,7 +133,7 @@ def read_rows(base: Base, batch: Batch, wanted: Sequence[int], take: TakeRows) -
 def _measured(subject: Subject, opened: Callable, rows: Sequence[Example]) -> dict[int, HeadChange]:
     """The change by layer on one set of prompts."""
     base = subject.base
-    numbers = tuple(layers(base))
+    numbers = tuple(range(len(layers_of(base))))
     heads = base.model.config.get_text_config().num_attention_heads
     found = defaultdict(HeadChange)
 

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from rankscope.analysis.subject import Subject
 from rankscope.data.batching import Example, budgeted
-from rankscope.errors import RunFailed
+from rankscope.errors import ModelError
 from rankscope.models.base import Base
-from rankscope.models.update import layer_of
 
 Take = Callable[[int | None, Tensor], None]
 """Gets a layer's number (None: the embedding) and its states (B, T, D)."""
@@ -63,25 +62,27 @@ def batches(
             yield _padded(base, [rows[i] for i in batch])
 
 
-def layers(base: Base) -> dict[int, nn.Module]:
-    """The decoder's layers by number. Raises RunFailed, naming the architecture, if there is no list of them."""
+def layers_of(base: Base) -> nn.ModuleList:
+    """The layers that a decoder goes through one after another: of its outermost lists of modules the one that is as
+    long as the config says, else the longest. Raises ModelError, naming the architecture, if it has none."""
+    decoder = base.model.base_model
+    lists = [(name, module) for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise ModelError("the layers of this model can't be told apart: they are in no list",
+                         got=type(base.model).__name__, hint="Leave it out of diagnose")  # fmt: skip
+    depth = min(name.count(".") for name, _ in lists)
     num = getattr(base.model.config.get_text_config(), "num_hidden_layers", None)
-    for name, module in base.model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == num and layer_of(name) is None:
-            return dict(enumerate(module))
-    raise RunFailed("the layers of this model can't be told apart", stage="diagnose", got=type(base.model).__name__,
-                    hint="Leave drift and attention out of diagnose")  # fmt: skip
+    return max((m for name, m in lists if name.count(".") == depth), key=lambda m: (len(m) == num, len(m)))
 
 
 @torch.inference_mode()
 def read(base: Base, batch: Batch, take: Take) -> Float[Tensor, "B T D"]:
     """One pass: ``take`` gets the states at the first layer's entry and after every layer, in that order; the result is
     what the head sees."""
-    found = layers(base)
-    entry, *_ = found.values()
+    found = layers_of(base)
     with ExitStack() as stack:
-        stack.callback(entry.register_forward_pre_hook(_entering(base, take), with_kwargs=True).remove)
-        for number, layer in found.items():
+        stack.callback(found[0].register_forward_pre_hook(_entering(base, take), with_kwargs=True).remove)
+        for number, layer in enumerate(found):
             stack.callback(layer.register_forward_hook(_leaving(base, take, number)).remove)
         return forward(base, batch)
 

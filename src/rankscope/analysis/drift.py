@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from rankscope.analysis.capture import Batch, batches, layers, read, tuned_side
+from rankscope.analysis.capture import Batch, batches, layers_of, read, tuned_side
 from rankscope.analysis.subject import Subject
 from rankscope.data.batching import Example
 from rankscope.errors import RunFailed
@@ -209,7 +209,7 @@ def _measured(
     """The quantities by layer (None: the embedding), and KL by position, of one set of prompts."""
     base = subject.base
     lengths = [len(row.ids) for row in rows]
-    numbers = (None, *layers(base))
+    numbers = (None, *range(len(layers_of(base))))
     found = {number: LayerDrift(sum(lengths) - len(lengths), SAMPLE) for number in numbers}
     by_position = PositionKL(max(lengths))
     size = base.model.config.get_text_config().hidden_size

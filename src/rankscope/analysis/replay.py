@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankscope.errors import ModelError
+from rankscope.analysis.capture import layers_of
 from rankscope.models.base import Base
 
 Output = Any  # what a layer returns: a tensor (B, T, D), or a tuple that starts with one
@@ -32,17 +32,6 @@ class Tape:
 
     starts: tuple[int, ...]
     calls: dict[bytes, dict[int, Output]] = field(default_factory=dict)
-
-
-def layers_of(base: Base) -> nn.ModuleList:
-    """The layers that a decoder goes through one after another: its outermost list of modules, the longest of several.
-    Raises ModelError if it has none."""
-    decoder = base.model.base_model
-    lists = [(name, module) for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
-        raise ModelError("this model keeps its layers in no list", got=type(base.model).__name__)
-    depth = min(name.count(".") for name, _ in lists)
-    return max((module for name, module in lists if name.count(".") == depth), key=len)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def check(options: Mapping[str, Any]) -> list[str]:
 
 def measure(subject: Subject, options: Mapping[str, Any]) -> Iterator[Reading]:
     """Scores and losses of every variant, then the proposal. Takes about twice as many passes as there are parts."""
-    from rankscope.analysis.replay import layers_of
+    from rankscope.analysis.capture import layers_of
     from rankscope.analysis.variants import at_home, blocks, kinds, outcomes
 
     subject = at_home(subject)
