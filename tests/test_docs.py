@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from rankscope import plugins
 from rankscope.cli.main import app
 from rankscope.config.load import from_dict
 from rankscope.tasks.judging import perfect, pick
 from rankscope.tasks.samples import Sample
 from rankscope.tasks.scoring import Response
 from rankscope.tasks.task import get_task, prepare, resolve
-from rankscope.testing import check_task
+from rankscope.testing import check_diagnostic, check_task
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -26,11 +27,20 @@ def _blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def test_the_task_of_the_extending_page_keeps_the_contract():
-    (code,) = _blocks(ROOT / "docs" / "extending.md", "python")
+def test_the_plug_ins_of_the_extending_page_keep_the_contract():
+    task, diagnostic = _blocks(ROOT / "docs" / "extending.md", "python")
     names: dict = {}
-    exec(code, names)  # the page's own words
+    exec(task, names)  # the page's own words
     check_task(names["PORTS"])
+    exec(diagnostic, names)
+    check_diagnostic(names["ASYMMETRY"])
+
+
+def test_every_quantity_of_every_diagnostic_stands_in_the_page_about_them():
+    page = (ROOT / "docs" / "inside.md").read_text(encoding="utf-8")
+    for name in plugins.names("diagnostics"):
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        assert [q.name for q in plugins.get("diagnostics", name).quantities if f"`{q.name}`" not in row] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

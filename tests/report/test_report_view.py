@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rankscope.records import EvalResult, Ledger, RunResult, Score
+from rankscope.records import Diagnosis, EvalResult, Ledger, RunResult, Score
 from rankscope.report import render
 from rankscope.report.evidence import Panel
 from rankscope.report.page import sections
@@ -192,6 +192,16 @@ def test_what_the_kl_and_the_second_scoring_cost_has_parts_of_its_own(evidence, 
     assert (found["KL divergence from the base"], found["Second scoring of the base"]) == (40.0, 2.0)
     assert found["Total"] == pytest.approx(view.costs[-1].seconds.value + 42)
     assert len(more.costs) == len(view.costs) + 2
+
+
+def test_the_look_inside_costs_time_and_its_tokens_are_not_counted_as_none(evidence, view):
+    look = Diagnosis("qa-a-full-0.0001-1", "d", "drift", "done", ledger=Ledger(seconds=30.0))
+    more = build(replace(evidence, diagnoses={(look.run_key, "drift"): look})).costs
+    inside, total = more[-2:]
+    assert (inside.part, inside.seconds.value, inside.tokens) == ("Looking inside the model", 30.0, Measured(None, 1))
+    assert total.seconds.value == pytest.approx(view.costs[-1].seconds.value + 30)
+    before = view.costs[-1].tokens
+    assert total.tokens == Measured(before.value, before.num_unknown + 1)
 
 
 def test_failed_evaluation_that_cost_something_is_in_the_sum(evidence):

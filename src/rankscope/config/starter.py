@@ -39,6 +39,8 @@ evaluate:
   limit: 500                     # test rows per task
   base_shots: 5                  # the base few-shot too: tells format from knowledge
 
+diagnose: [spectrum, intruders, drift, attention]  # inside the networks; attribution and truncation take longer
+
 recommend:
   prefer: cost                   # cost | retention | gain: what decides between ranks that can all be the best
   # margin: 0.02                 # differences below this count as equal; unsaid, what the tests can reach

@@ -34,6 +34,7 @@ from rankscope.report.rows import (
 from rankscope.report.wording import plural
 
 CURVE_POINTS = 60
+INSIDE = "Looking inside the model"
 LEAST_ITEMS = 20
 """Items that a subject must have for its flips to be shown: below, a single answer is more than five points."""
 
@@ -257,18 +258,22 @@ def costs(index: Index) -> tuple[Cost, ...]:
     more = {
         "KL divergence from the base": index.evidence.divergences,
         "Second scoring of the base": index.evidence.noise,
+        INSIDE: index.evidence.diagnoses,
     }
     parts |= {name: [e.ledger for e in found.values()] for name, found in more.items() if found}
     everything = [ledger for ledgers in parts.values() for ledger in ledgers]
     total = sum((ledger.seconds for ledger in everything), 0.0)
-    return tuple(_cost(name, ledgers, total) for name, ledgers in {**parts, "Total": everything}.items())
+    uncounted = parts.get(INSIDE, [])  # diagnostics count their time alone
+    return tuple(_cost(name, ledgers, total, uncounted) for name, ledgers in {**parts, "Total": everything}.items())
 
 
-def _cost(name: str, ledgers: list[Ledger], total: float) -> Cost:
+def _cost(name: str, ledgers: list[Ledger], total: float, uncounted: list[Ledger]) -> Cost:
     # A piece of work that took time may well have had no token; FLOPs go with tokens; an empty ledger was not kept.
     seconds = _measured([x.seconds if x.seconds else None for x in ledgers])
-    tokens = _measured([x.tokens if x.tokens or x.seconds else None for x in ledgers])
-    flops = _measured([x.flops if x.flops or (x.seconds and not x.tokens) else None for x in ledgers])
+    skipped = set(map(id, uncounted))
+    counted = [None if id(x) in skipped else x for x in ledgers]
+    tokens = _measured([x.tokens if x and (x.tokens or x.seconds) else None for x in counted])
+    flops = _measured([x.flops if x and (x.flops or (x.seconds and not x.tokens)) else None for x in counted])
     share = None if seconds.value is None or not total else seconds.value / total
     return Cost(name, len(ledgers), seconds, tokens, flops, share)
 
