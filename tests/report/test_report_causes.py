@@ -1,0 +1,103 @@
+"""What each part of an update carries, and what a smaller one keeps: the same items, seeds and sets, or no number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rankscope.records import Arm, Reading
+from rankscope.report import render
+from rankscope.report.family import POOLED
+from rankscope.report.view import build
+from report.inside_planted import KINDS, LAYERS, SEEDS, attribution, losses, one, truncation, with_inside
+
+FULL = "qa-a-full-0.0001-"
+
+
+@pytest.fixture(scope="module")
+def looked(evidence):
+    return with_inside(evidence)
+
+
+def put(evidence, key, name, readings):
+    """The evidence with these readings of one run's diagnostic."""
+    known = next(d for (_, own), d in evidence.diagnoses.items() if own == name)
+    mine = replace(known, run_key=key, readings=tuple(readings))
+    return replace(evidence, diagnoses=evidence.diagnoses | {(key, name): mine})
+
+
+def changed(evidence, name, change):
+    """The evidence with every diagnosis of that name put through ``change``."""
+    found = {key: replace(d, readings=tuple(change(d.readings))) if key[1] == name else d
+             for key, d in evidence.diagnoses.items()}  # fmt: skip
+    return replace(evidence, diagnoses=found)
+
+
+def kept_of(evidence, arm):
+    return {k.variant: k for k in build(evidence).inside.kept if k.arm == arm}
+
+
+def test_steps_of_another_seed_that_kept_other_layers_are_in_no_share(looked):
+    readings = [replace(r, values=tuple(v + 0.5 for v in r.values)) if r.variant in ("kept 1", "proposal")
+                and r.name == "loss" else r for r in losses(1)]  # fmt: skip
+    readings = [replace(r, values=(0.0, 1.0)) if r.name == "kept_layers" else r for r in readings]
+    kept = kept_of(put(looked, FULL + "1", "attribution", readings), "full")
+    assert kept["kept 1"].layers == (6, 7, 8) and kept["kept 1"].share.value == pytest.approx(0.6, abs=0.01)
+    assert kept["proposal"].share.value == pytest.approx(0.96, abs=0.01)
+    assert {k.share.num_seeds for k in kept.values()} == {1}
+
+
+def test_a_proposal_that_two_seeds_agree_on_has_the_share_of_both(looked):
+    kept = kept_of(put(looked, FULL + "1", "attribution", losses(1)), "full")
+    assert kept["proposal"].share.num_seeds == 2 and kept["kept 1"].share.num_seeds == 1
+
+
+def test_items_that_are_not_the_stored_ones_are_set_beside_no_trained_arm(looked):
+    """The task's items are called 0, 1, 2, ...: so were those of readings that fit none of them."""
+    renamed = {key: replace(e, scores=tuple(replace(s, item=str(i)) for i, s in enumerate(e.scores)))
+               for key, e in looked.evals.items()}  # fmt: skip
+    turned = changed(replace(looked, evals=renamed), "truncation", lambda found: [
+        replace(r, values=tuple(1 - v for v in r.values)) if r.part == "qa-a" else r for r in found])  # fmt: skip
+    for evidence, is_beside in ((replace(looked, evals=renamed), True), (turned, False)):
+        rows = {(t.arm, t.rank): t for t in build(evidence).inside.truncated if t.task == "qa-a"}
+        assert (rows["lora-r16", 4].trained is not None) is is_beside
+
+
+def test_only_an_arm_that_differs_in_rank_alone_stands_beside_a_cut_one(looked):
+    def with_arm(**other):
+        arms = tuple(replace(a, **other) if a.name == "lora-r4" else a for a in looked.arms)
+        runs = tuple((replace(s, arm=replace(s.arm, **other)) if s.arm.name == "lora-r4" else s, *rest)
+                     for s, *rest in looked.runs)  # fmt: skip
+        rows = build(replace(looked, arms=arms, runs=runs)).inside.truncated
+        return next(t for t in rows if (t.task, t.arm, t.rank) == ("qa-a", "lora-r16", 4)).trained_arm
+
+    assert with_arm(alpha=8.0) == "lora-r4"
+    for other in ({"layers": (0, 1)}, {"targets": ("q_proj",)}, {"scaling": "rslora"},
+                  {"rank_pattern": (("q_proj", 64),)}, {"dropout": 0.1}):  # fmt: skip
+        assert with_arm(**other) == "", other
+
+
+def test_pooled_tasks_vary_within_themselves(looked):
+    """Of one pooled task only four items are asked: their few degrees of freedom are those of the pool's interval."""
+    few = changed(looked, "attribution", lambda found: [
+        replace(r, values=r.values[:4]) if r.part == "trivia" else r for r in found])  # fmt: skip
+    name = "only layers 9-11"
+    (row,) = [c for c in build(few).inside.carried if (c.arm, c.task, c.place) == ("full", POOLED, name[5:])]
+    readings = {(r.part, r.variant): np.array(r.values) for r in few.diagnoses[FULL + "0", "attribution"].readings}
+    parts = [readings[task, name] - readings[task, "none"] for task in ("trivia", "recall")]
+    assert [len(p) for p in parts] == [4, 300]
+    assert row.gained.value == pytest.approx(np.mean([p.mean() for p in parts]))
+    assert row.gained.se == pytest.approx(np.sqrt(sum(p.var(ddof=1) / len(p) for p in parts)) / 2)
+
+
+def test_a_head_counts_once_in_the_change_of_the_whole_model(looked):
+    def with_head(found):
+        return [*found, one("frobenius", 30.0, module="lm_head"), one("relative_frobenius", 0.3, module="lm_head")]
+
+    rows = build(changed(looked, "spectrum", with_head)).inside.rows
+    (row,) = [r for r in rows if (r.arm, r.name, r.layer, r.kind) == ("full", "relative change", None, "")]
+    norms = [r.values[0] for r in looked.diagnoses[FULL + "0", "spectrum"].readings if r.name == "frobenius"]
+    want = [np.sqrt(900 + sum(n * n for n in norms)) / np.sqrt(100**2 + len(norms) * 10**2) for _ in SEEDS]
+    assert row.estimate.value == pytest.approx(want[0], rel=2e-3)
