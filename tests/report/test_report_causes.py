@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rankscope.records import Arm, Reading
-from rankscope.report import render
+from rankscope.report import causes, cut_ranks, depth
+from rankscope.report.depth import Readings
+from rankscope.report.evidence import Index
 from rankscope.report.family import POOLED
-from rankscope.report.view import build
-from report.inside_planted import KINDS, LAYERS, SEEDS, attribution, losses, one, truncation, with_inside
+from report.inside_planted import SEEDS, losses, one, with_inside
 
 FULL = "qa-a-full-0.0001-"
+STATUS = {("hub/tiny-model", "letters"): False}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,12 @@ def changed(evidence, name, change):
     return replace(evidence, diagnoses=found)
 
 
+def readings_of(evidence):
+    return Readings(Index(evidence))
+
+
 def kept_of(evidence, arm):
-    return {k.variant: k for k in build(evidence).inside.kept if k.arm == arm}
+    return {k.variant: k for k in cut_ranks.kept(readings_of(evidence)) if k.arm == arm}
 
 
 def test_steps_of_another_seed_that_kept_other_layers_are_in_no_share(looked):
@@ -61,7 +66,7 @@ def test_items_that_are_not_the_stored_ones_are_set_beside_no_trained_arm(looked
     turned = changed(replace(looked, evals=renamed), "truncation", lambda found: [
         replace(r, values=tuple(1 - v for v in r.values)) if r.part == "qa-a" else r for r in found])  # fmt: skip
     for evidence, is_beside in ((replace(looked, evals=renamed), True), (turned, False)):
-        rows = {(t.arm, t.rank): t for t in build(evidence).inside.truncated if t.task == "qa-a"}
+        rows = {(t.arm, t.rank): t for t in cut_ranks.truncated(readings_of(evidence)) if t.task == "qa-a"}
         assert (rows["lora-r16", 4].trained is not None) is is_beside
 
 
@@ -70,7 +75,7 @@ def test_only_an_arm_that_differs_in_rank_alone_stands_beside_a_cut_one(looked):
         arms = tuple(replace(a, **other) if a.name == "lora-r4" else a for a in looked.arms)
         runs = tuple((replace(s, arm=replace(s.arm, **other)) if s.arm.name == "lora-r4" else s, *rest)
                      for s, *rest in looked.runs)  # fmt: skip
-        rows = build(replace(looked, arms=arms, runs=runs)).inside.truncated
+        rows = cut_ranks.truncated(readings_of(replace(looked, arms=arms, runs=runs)))
         return next(t for t in rows if (t.task, t.arm, t.rank) == ("qa-a", "lora-r16", 4)).trained_arm
 
     assert with_arm(alpha=8.0) == "lora-r4"
@@ -84,7 +89,7 @@ def test_pooled_tasks_vary_within_themselves(looked):
     few = changed(looked, "attribution", lambda found: [
         replace(r, values=r.values[:4]) if r.part == "trivia" else r for r in found])  # fmt: skip
     name = "only layers 9-11"
-    (row,) = [c for c in build(few).inside.carried if (c.arm, c.task, c.place) == ("full", POOLED, name[5:])]
+    (row,) = [c for c in causes.carried(readings_of(few), STATUS) if (c.arm, c.task, c.place) == ("full", POOLED, name[5:])]
     readings = {(r.part, r.variant): np.array(r.values) for r in few.diagnoses[FULL + "0", "attribution"].readings}
     parts = [readings[task, name] - readings[task, "none"] for task in ("trivia", "recall")]
     assert [len(p) for p in parts] == [4, 300]
@@ -96,7 +101,7 @@ def test_a_head_counts_once_in_the_change_of_the_whole_model(looked):
     def with_head(found):
         return [*found, one("frobenius", 30.0, module="lm_head"), one("relative_frobenius", 0.3, module="lm_head")]
 
-    rows = build(changed(looked, "spectrum", with_head)).inside.rows
+    rows = depth.rows(readings_of(changed(looked, "spectrum", with_head)))
     (row,) = [r for r in rows if (r.arm, r.name, r.layer, r.kind) == ("full", "relative change", None, "")]
     norms = [r.values[0] for r in looked.diagnoses[FULL + "0", "spectrum"].readings if r.name == "frobenius"]
     want = [np.sqrt(900 + sum(n * n for n in norms)) / np.sqrt(100**2 + len(norms) * 10**2) for _ in SEEDS]

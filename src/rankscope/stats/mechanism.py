@@ -24,7 +24,7 @@ from scipy import special, stats
 
 from rankscope.records import Estimate
 from rankscope.stats.claims import Answer
-from rankscope.stats.wording import listed, number
+from rankscope.stats.wording import listed, minus, number
 
 BENT = 0.05
 """How far the middle of a curve may lie from the straight line, as a share of its rise, for it to count as straight."""
@@ -219,12 +219,11 @@ def _permuted(x: np.ndarray, y: np.ndarray, seen: float) -> float:
 
 
 def _said(found: Estimate) -> str:
-    low, high = found.low, found.high
-    interval = f" [{low:+.3g}, {high:+.3g}]" if math.isfinite(low) else ""
-    return f"{found.value:+.3g}{interval}"
+    value, low, high = (minus(f"{x:+.3g}") for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]" if math.isfinite(found.low) else value
 
 
 def _factor(found: Estimate) -> str:
     """A log ratio told as the factor it stands for."""
-    ends = f" [{math.exp(found.low):.3g}, {math.exp(found.high):.3g}]" if math.isfinite(found.low) else ""
-    return f"by a factor of {math.exp(found.value):.3g}{ends}"
+    value, low, high = (minus(f"{math.exp(min(x, 700)):.3g}") for x in (found.value, found.low, found.high))
+    return f"by a factor of {value} [{low}, {high}]" if math.isfinite(found.low) else f"by a factor of {value}"
