@@ -88,9 +88,10 @@ def test_pooled_tasks_vary_within_themselves(looked):
     """Of one pooled task only four items are asked: their few degrees of freedom are those of the pool's interval."""
     few = changed(looked, "attribution", lambda found: [
         replace(r, values=r.values[:4]) if r.part == "trivia" else r for r in found])  # fmt: skip
-    name = "only layers 9-11"
-    (row,) = [c for c in causes.carried(readings_of(few), STATUS) if (c.arm, c.task, c.place) == ("full", POOLED, name[5:])]
-    readings = {(r.part, r.variant): np.array(r.values) for r in few.diagnoses[FULL + "0", "attribution"].readings}
+    name, carried = "only layers 9-11", causes.carried(readings_of(few), STATUS)
+    (row,) = [c for c in carried if (c.arm, c.task, c.place) == ("full", POOLED, name[5:])]
+    found = few.diagnoses[FULL + "0", "attribution"].readings
+    readings = {(r.part, r.variant): np.array(r.values) for r in found if r.name == "score"}
     parts = [readings[task, name] - readings[task, "none"] for task in ("trivia", "recall")]
     assert [len(p) for p in parts] == [4, 300]
     assert row.gained.value == pytest.approx(np.mean([p.mean() for p in parts]))

@@ -19,8 +19,8 @@ _ROLES = ("in_domain", "retention", VALIDATION, "cross_domain")
 _MARKS = {"positive": ("▲ ", "good"), "negative": ("▼ ", "bad"), "": ("", "")}
 _LOST = (
     "Score with the whole update minus with this part switched off, mean over items of the paired difference; "
-    "positive: the part helps. ▲ ▼: the interval that holds together over this arm's blocks, or its kinds of modules, in "
-    "this column excludes 0 (Bonferroni). "
+    "positive: the part helps. ▲ ▼: the interval that holds together over this arm's blocks, or over its kinds of "
+    "modules, in this column excludes 0 (Bonferroni). "
 )
 _GAINED = "Score with this part of the update alone minus the base, in the same way. "
 
@@ -70,8 +70,8 @@ def _seat_table(view: View, number: int, model: str, train: str, place: str) -> 
             said = Cell("not told apart", "", "open")
         else:
             said = Cell(" or ".join(p.replace("-", "–") for p in s.places), "", "even")
-        cells.append((Cell(s.arm), Cell(s.task, role_words(s.role, _above(view, s))), _change(s.whole, s.metric), said,
-                      _change(s.largest, s.metric)))  # fmt: skip
+        on = Cell(s.task, role_words(s.role, _above(view, s)))
+        cells.append((Cell(s.arm), on, _change(s.whole, s.metric), said, _change(s.largest, s.metric)))
     return [Table(f"seats-{number}", f"Where the change of scores sits, {place}", heads, tuple(cells), (2, 4))]
 
 
@@ -81,7 +81,7 @@ def _kept_table(view: View, number: int, model: str, train: str, place: str) -> 
         return []
     how = (
         "Fall of the validation loss with these parts of the update alone, divided by the fall with all of it, on the "
-        "rows that they were chosen by, which flatters them: the interval (delta method) leaves that out. Steps are the "
+        "rows that chose them, which flatters it: the interval (delta method) leaves that out. Steps are the "
         "first seed's; a proposal's seeds are those that made it."
     )
     heads = columns("Arm", "Step", "Layers kept", "Rank by kind", ("Share of the validation gain, %", how))
@@ -162,7 +162,8 @@ def truncation(view: View) -> Section | None:
             tables.append(_cut_table(f"truncation-{i}-{j}", caption, rows, own))
     intro = (
         "The best approximation of each trained update at a lower rank, scored on the items of the arms that were "
-        "really trained at that rank. Where the two agree, the rank can be cut after training."
+        "really trained at that rank. Where it is no worse, the rank can be cut after training; that an interval "
+        "includes 0 does not show it."
     )
     return Section("truncation", "Cut to a lower rank after training", intro, tuple(tables), "Truncation")
 
