@@ -7,14 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rankscope.records import Arm
 from rankscope.report import causes, cut_ranks, depth
 from rankscope.report.depth import Readings
 from rankscope.report.evidence import Index
 from rankscope.report.family import POOLED
+from rankscope.report.inside import inside
+from rankscope.report.inside_questions import questions, swept
+from rankscope.report.page import sections
+from rankscope.report.view import build
+from rankscope.stats import mechanism
 from report.inside_planted import SEEDS, losses, one, with_inside
 
 FULL = "qa-a-full-0.0001-"
-STATUS = {("hub/tiny-model", "letters"): False}
+STATUS = {("tiny-model", "letters"): False}
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +113,66 @@ def test_a_head_counts_once_in_the_change_of_the_whole_model(looked):
     norms = [r.values[0] for r in looked.diagnoses[FULL + "0", "spectrum"].readings if r.name == "frobenius"]
     want = [np.sqrt(900 + sum(n * n for n in norms)) / np.sqrt(100**2 + len(norms) * 10**2) for _ in SEEDS]
     assert row.estimate.value == pytest.approx(want[0], rel=2e-3)
+
+
+def test_claims_about_rank_ask_arms_that_differ_in_rank_alone():
+    plain = [Arm(f"r{rank}", "lora", rank=rank, alpha=32.0) for rank in (1, 4, 16)]
+    others = [
+        Arm("twice-4", "lora", rank=4, alpha=8.0),
+        Arm("root", "lora", rank=8, alpha=32.0, scaling="rslora"),
+        Arm("lean", "lora", rank=4, alpha=32.0, layers=(2, 3)),
+        Arm("patterned", "lora", rank=4, alpha=32.0, rank_pattern=(("q_proj", 32),)),
+        Arm("full", "full"),
+    ]
+    assert [a.name for a in swept([*others, *plain])] == ["r1", "r4", "r16"]
+    twice = [Arm(f"t{rank}", "lora", rank=rank, alpha=2.0 * rank) for rank in (2, 8)]
+    assert [a.name for a in swept([plain[0], *twice])] == ["t2", "t8"]
+    assert swept([others[-1]]) == ()
+
+
+def test_an_arm_of_the_same_rank_but_other_layers_is_left_out_of_claims_about_rank_and_named(looked):
+    """Its norm is ten times as large: with it among the others the norm would not be straight over log rank."""
+    other = replace(next(a for a in looked.arms if a.name == "lora-r4"), name="some-layers-4", layers=(0, 1))
+    runs, found = list(looked.runs), dict(looked.diagnoses)
+    for spec, key, result, role in looked.runs:
+        if spec.arm.name == "lora-r4":
+            mine = replace(found[key, "spectrum"], run_key=f"{key}-some")
+            runs.append((replace(spec, arm=other), f"{key}-some", replace(result, key=f"{key}-some"), role))
+            found[f"{key}-some", "spectrum"] = replace(
+                mine, readings=tuple(replace(r, values=(50.0 + spec.seed,)) if r.name == "total_frobenius" else r
+                                     for r in mine.readings))  # fmt: skip
+    grown = replace(looked, arms=(*looked.arms, other), runs=tuple(runs), diagnoses=found)
+    before, after = ({q.claim: q for q in questions(readings_of(e))} for e in (looked, grown))
+    assert after[mechanism.LOG_RANK].answer == before[mechanism.LOG_RANK].answer == "holds"
+    assert after[mechanism.LOG_RANK].why.endswith("left out, for more than rank is different: some-layers-4")
+    assert "left out" not in after[mechanism.UPWARD].why + before[mechanism.LOG_RANK].why
+
+
+def lead(evidence, at_chance):
+    rows = build(only_base(evidence)).base
+    rows = tuple(replace(r, is_above_chance=r.task not in at_chance) for r in rows)
+    return inside(Index(evidence), rows, ()).leads[0][2]
+
+
+def only_base(evidence):
+    """What is left of it when nothing was trained: quick to build a view from."""
+    return replace(evidence, diagnoses={}, arms=evidence.arms[:1], runs=evidence.runs[:1])
+
+
+def test_what_is_forgotten_is_read_off_a_task_that_the_base_could_do(looked):
+    """Three of four retention tasks are at chance: there is no pool, and only the one left can show forgetting."""
+    at_chance = ("trivia", "letters", "qa-a")
+    mine = {key: d for key, d in looked.diagnoses.items() if key[0].startswith(FULL)}
+    full = replace(looked, diagnoses=mine)
+    assert "The forgetting (recall) sits" in lead(full, at_chance)
+    assert "The gain (qa-a) sits" in lead(full, at_chance)  # taught, so it may be at chance before
+
+
+def test_where_no_change_is_shown_no_block_is_said_to_carry_it(looked):
+    flat = changed(looked, "attribution", lambda found: [
+        replace(r, values=tuple((np.arange(len(r.values)) + (r.variant == "without layers 0-2")) % 2.0))
+        if r.part == "qa-a" and r.variant in ("", "without layers 0-2") else
+        replace(r, values=tuple(np.arange(len(r.values)) % 2.0)) if r.part == "qa-a" else r for r in found])  # fmt: skip
+    (table,) = [t for s in sections(build(flat)) for t in s.tables if t.id == "seats-0"]
+    said = {row[3].text for row in table.rows if row[1].text == "qa-a"}
+    assert said == {"no change is shown"}
