@@ -169,10 +169,15 @@ def test_what_is_forgotten_is_read_off_a_task_that_the_base_could_do(looked):
 
 
 def test_where_no_change_is_shown_no_block_is_said_to_carry_it(looked):
-    flat = changed(looked, "attribution", lambda found: [
-        replace(r, values=tuple((np.arange(len(r.values)) + (r.variant == "without layers 0-2")) % 2.0))
-        if r.part == "qa-a" and r.variant in ("", "without layers 0-2") else
-        replace(r, values=tuple(np.arange(len(r.values)) % 2.0)) if r.part == "qa-a" else r for r in found])  # fmt: skip
+    same = np.arange(300) % 2.0
+
+    def flattened(found):
+        """Half of the answers are right, the other half without a block: which half means nothing."""
+        for r in found:
+            is_other = r.variant in ("", "without layers 0-2")
+            yield replace(r, values=tuple(map(float, 1 - same if is_other else same))) if r.part == "qa-a" else r
+
+    flat = changed(looked, "attribution", flattened)
     (table,) = [t for s in sections(build(flat)) for t in s.tables if t.id == "seats-0"]
     said = {row[3].text for row in table.rows if row[1].text == "qa-a"}
     assert said == {"no change is shown"}

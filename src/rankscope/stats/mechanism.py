@@ -102,7 +102,7 @@ def norm_grows_like_log_rank(norms: Runs, ranks: Mapping[str, int], level: float
                 for sign in (1, -1))  # fmt: skip
     mean = np.mean(bends) / np.mean(rises) if np.mean(rises) else math.nan
     bent = f"; its middle lies {abs(100 * mean):.1f} % of the rise " if math.isfinite(mean) else ""
-    bent += ("above" if mean > 0 else "below") + " a straight line" if bent else ""
+    bent += ("above" if np.mean(bends) > 0 else "below") + " a straight line" if bent else ""
     why = f"a rise of {_said(rise)} over the ranks tried{bent}, over {number(len(rises), 'seed')}"
     if len(rises) == 1:
         return Answer(LOG_RANK, "undecided", test, f"{why}; {ONE_SEED}")
@@ -177,7 +177,8 @@ def _every_arm(claim: str, test: str, runs: Runs, level: float, missing: str, sa
     why = f"the smallest of {number(len(found), 'arm')}: {lowest} {say(found[lowest])}"
     if single := [arm for arm, e in found.items() if e.num_seeds == 1]:
         who = "every arm" if len(single) == len(found) else listed(single)
-        why = f"{why}; {who} has {ONE_SEED}"
+        has = "have" if 1 < len(single) < len(found) else "has"
+        why = f"{why}; {who} {has} {ONE_SEED}"
     if below := [arm for arm, e in found.items() if e.high < 0]:
         return Answer(claim, "does not hold", test, f"{below[0]} {say(found[below[0]])}")
     return Answer(claim, "holds" if all(e.low > 0 for e in found.values()) else "undecided", test, why)
