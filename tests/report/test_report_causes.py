@@ -13,7 +13,7 @@ from rankscope.report.depth import Readings
 from rankscope.report.evidence import Index
 from rankscope.report.family import POOLED
 from rankscope.report.inside import inside
-from rankscope.report.inside_questions import questions, swept
+from rankscope.report.inside_questions import log_ratio, questions, swept
 from rankscope.report.page import sections
 from rankscope.report.view import build
 from rankscope.stats import mechanism
@@ -181,3 +181,59 @@ def test_where_no_change_is_shown_no_block_is_said_to_carry_it(looked):
     (table,) = [t for s in sections(build(flat)) for t in s.tables if t.id == "seats-0"]
     said = {row[3].text for row in table.rows if row[1].text == "qa-a"}
     assert said == {"no change is shown"}
+
+
+@pytest.mark.parametrize(("wrong", "mark"), [(5, ""), (12, "positive")])
+def test_a_mark_needs_the_interval_that_holds_over_all_blocks(looked, wrong, mark):
+    """Without one of four blocks 5 (or 12) of 300 answers turn wrong: a t of 2.3 (3.5), and 2.5 are needed."""
+    key = (FULL + "0", "attribution")
+    whole = next(r for r in looked.diagnoses[key].readings if (r.part, r.variant, r.name) == ("qa-a", "", "score"))
+    lost = np.array(whole.values)
+    lost[np.flatnonzero(lost)[:wrong]] = 0
+
+    def planted(found):
+        for r in found:
+            is_it = (r.part, r.variant) == ("qa-a", "without layers 0-2")
+            yield replace(r, values=tuple(map(float, lost))) if is_it else r
+
+    rows = causes.carried(readings_of(changed(looked, "attribution", planted)), STATUS)
+    (row,) = [c for c in rows if (c.arm, c.task, c.place) == ("full", "qa-a", "layers 0-2")]
+    assert row.lost.value == pytest.approx(wrong / 300) and row.lost.low > 0  # the ordinary one excludes 0 either way
+    assert row.lost_mark == mark
+
+
+def test_numbers_of_a_run_are_means_over_matrices_and_differences_tuned_less_base(looked):
+    readings = readings_of(changed(looked, "spectrum", lambda found: [
+        replace(r, values=(100.0,)) if r.name == "stable_rank" and r.layer == 0 else r for r in found]))  # fmt: skip
+    (run,) = [r for r in readings.index.runs if r.key == FULL + "0"]
+    numbers = readings.numbers(run)
+    ranks = [r.values[0] for r in readings.of(run, "spectrum", "stable_rank")]
+    assert numbers[depth.Place("stable rank", "", None, "")] == pytest.approx(np.mean(ranks))
+    moved = [10 * r.values[0] for r in readings.of(run, "drift", "cka_distance") if (r.part, r.module) == ("train", "")]
+    assert numbers[depth.Place("hidden rank", "train", None, "")] == pytest.approx(-np.mean(moved))
+
+
+@pytest.mark.parametrize(("fewer", "places"), [(5, ("layers 6-8", "layers 9-11")), (20, ("layers 6-8",))])
+def test_blocks_are_told_apart_only_where_all_pairs_together_show_it(looked, fewer, places):
+    """Without layers 6-8 60 of 300 answers turn wrong, without layers 9-11 some fewer of the same ones."""
+    key = (FULL + "0", "attribution")
+    whole = next(r for r in looked.diagnoses[key].readings if (r.part, r.variant, r.name) == ("qa-a", "", "score"))
+    counts = {"without layers 6-8": 60, "without layers 9-11": 60 - fewer}
+
+    def planted(found):
+        for r in found:
+            values = np.array(whole.values)
+            values[np.flatnonzero(values)[: counts.get(r.variant, 0)]] = 0
+            is_it = r.part == "qa-a" and r.variant.startswith("without layers")
+            yield replace(r, values=tuple(map(float, values))) if is_it else r
+
+    evidence = replace(looked, diagnoses={key: looked.diagnoses[key]})
+    seats = causes.seats(readings_of(changed(evidence, "attribution", planted)), STATUS)
+    (seat,) = [s for s in seats if s.task == "qa-a"]
+    assert seat.places == places and seat.largest.value == pytest.approx(0.2)
+
+
+def test_the_lower_third_of_the_layers_is_set_against_all_above():
+    sizes = [1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 30.0]  # two of eight below
+    numbers = {depth.Place(depth.CHANGE, "", i, ""): size for i, size in enumerate(sizes)}
+    assert log_ratio(numbers) == pytest.approx(np.log(np.mean(sizes[2:]) / 2.0))

@@ -186,7 +186,7 @@ def _cut_table(name: str, caption: str, rows: list[Truncated], own: dict[str, in
         )
         if t.trained is not None:
             value, _, interval = w.score(t.trained, t.metric).partition(" ")
-            theirs, apart = Cell(value, f"{t.trained_arm}, {interval}"), _change(t.gap, t.metric)
+            theirs, apart = Cell(value, f"{t.trained_arm}, {interval}{_scope(t.trained)}"), _change(t.gap, t.metric)
         cells.append((Cell(t.arm), Cell("whole" if t.rank is None else str(t.rank)), mine, theirs, apart))
     return Table(name, caption, heads, tuple(cells), (1, 2, 3, 4), is_folded=rows[0].role != "in_domain")
 
