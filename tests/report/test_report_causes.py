@@ -17,7 +17,7 @@ from rankscope.report.inside_questions import log_ratio, questions, swept
 from rankscope.report.page import sections
 from rankscope.report.view import build
 from rankscope.stats import mechanism
-from report.inside_planted import SEEDS, losses, one, with_inside
+from report.inside_planted import SEEDS, attribution, losses, one, with_inside
 
 FULL = "qa-a-full-0.0001-"
 STATUS = {("tiny-model", "letters"): False}
@@ -166,6 +166,14 @@ def test_what_is_forgotten_is_read_off_a_task_that_the_base_could_do(looked):
     full = replace(looked, diagnoses=mine)
     assert "The forgetting (recall) sits" in lead(full, at_chance)
     assert "The gain (qa-a) sits" in lead(full, at_chance)  # taught, so it may be at chance before
+
+
+def test_the_lead_says_that_scores_are_of_one_seed_where_the_weights_are_of_two(looked):
+    key = FULL + "1", "attribution"
+    second = attribution(looked, key[0], "qa-a", 1)
+    full = replace(looked, diagnoses={k: d for k, d in looked.diagnoses.items() if k[0].startswith(FULL)})
+    assert "(2 seeds)" in lead(full, ()) and lead(full, ()).endswith("Scores without a block are of one seed.")
+    assert "one seed" not in lead(put(full, key[0], "attribution", second), ())
 
 
 def test_where_no_change_is_shown_no_block_is_said_to_carry_it(looked):

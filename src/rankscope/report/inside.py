@@ -135,6 +135,8 @@ def _placed(seats: list[Seat], top: Stretch | None) -> list[str]:
     if loss is not None:
         is_there = loss.whole.high < 0
         found.append(_said("forgetting", loss, top) if is_there else "No forgetting is shown on the items asked.")
+    if any(seat is not None and seat.whole.num_seeds == 1 for seat in (gain, loss)):
+        found.append("Scores without a block are of one seed.")
     return found or ["Which layers carry the gain or the forgetting was not measured."]
 
 
