@@ -9,14 +9,16 @@ import pytest
 
 from rankscope.records import Arm
 from rankscope.report import causes, cut_ranks, depth
+from rankscope.report.answer_rows import Advice
 from rankscope.report.depth import Readings
 from rankscope.report.evidence import Index
 from rankscope.report.family import POOLED
 from rankscope.report.inside import inside
-from rankscope.report.inside_questions import log_ratio, questions, swept
+from rankscope.report.inside_questions import findings, log_ratio, questions, swept
 from rankscope.report.page import sections
 from rankscope.report.view import build
 from rankscope.stats import mechanism
+from rankscope.stats.recommend import Recommendation
 from report.inside_planted import SEEDS, attribution, losses, one, with_inside
 
 FULL = "qa-a-full-0.0001-"
@@ -189,6 +191,7 @@ def test_where_no_change_is_shown_no_block_is_said_to_carry_it(looked):
     (table,) = [t for s in sections(build(flat)) for t in s.tables if t.id == "seats-0"]
     said = {row[3].text for row in table.rows if row[1].text == "qa-a"}
     assert said == {"no change is shown"}
+    assert "No gain on qa-a is shown on the items asked." in lead(flat, ())
 
 
 @pytest.mark.parametrize(("wrong", "mark"), [(5, ""), (12, "positive")])
@@ -245,3 +248,20 @@ def test_the_lower_third_of_the_layers_is_set_against_all_above():
     sizes = [1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 30.0]  # two of eight below
     numbers = {depth.Place(depth.CHANGE, "", i, ""): size for i, size in enumerate(sizes)}
     assert log_ratio(numbers) == pytest.approx(np.log(np.mean(sizes[2:]) / 2.0))
+
+
+def test_estimates_of_the_rank_needed_are_of_the_largest_arm_against_the_smallest_rank_within_the_margin(looked):
+    within = ("lora-r16", "lora-r4")
+    choice = Recommendation((1, 16), ("lora-r1", *within), within, "lora-r4", "only one", "", "none", True)
+    advice = Advice("tiny-model", "qa-a", "accuracy", "cost", None, choice, ())
+    readings = readings_of(looked)
+    (found,) = [f for f in findings(readings, (), (advice,)) if f.name.startswith("Spectral estimate")]
+    runs = [r for r in readings.index.runs if r.spec.arm.name == "lora-r16"]
+    away = {}
+    for name, reading in (("stable rank", "stable_rank"), ("effective rank", "effective_rank"),
+                          ("energy rank .9", "energy_rank_90"), ("energy rank .99", "energy_rank_99")):  # fmt: skip
+        mean = np.mean([r.values[0] for run in runs for r in readings.of(run, "spectrum", reading)])
+        away[name] = abs(np.log2(mean) - np.log2(4))
+        assert f"{name} {mean:.3g}, {away[name]:.2f} doublings away" in found.why
+    assert found.value == f"nearest: {min(away, key=away.get)}"
+    assert "is 4; read off lora-r16" in found.why
