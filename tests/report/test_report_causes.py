@@ -224,24 +224,33 @@ def test_numbers_of_a_run_are_means_over_matrices_and_differences_tuned_less_bas
     assert numbers[depth.Place("hidden rank", "train", None, "")] == pytest.approx(-np.mean(moved))
 
 
-@pytest.mark.parametrize(("fewer", "places"), [(5, ("layers 6-8", "layers 9-11")), (20, ("layers 6-8",))])
-def test_blocks_are_told_apart_only_where_all_pairs_together_show_it(looked, fewer, places):
-    """Without layers 6-8 60 of 300 answers turn wrong, without layers 9-11 some fewer of the same ones."""
+def seat_without(looked, counts):
+    """Where the gain of full sits if so many of 300 answers turn wrong without a block, always the first ones."""
     key = (FULL + "0", "attribution")
     whole = next(r for r in looked.diagnoses[key].readings if (r.part, r.variant, r.name) == ("qa-a", "", "score"))
-    counts = {"without layers 6-8": 60, "without layers 9-11": 60 - fewer}
 
     def planted(found):
         for r in found:
             values = np.array(whole.values)
-            values[np.flatnonzero(values)[: counts.get(r.variant, 0)]] = 0
+            values[np.flatnonzero(values)[: counts.get(r.variant.removeprefix("without "), 0)]] = 0
             is_it = r.part == "qa-a" and r.variant.startswith("without layers")
             yield replace(r, values=tuple(map(float, values))) if is_it else r
 
     evidence = replace(looked, diagnoses={key: looked.diagnoses[key]})
     seats = causes.seats(readings_of(changed(evidence, "attribution", planted)), STATUS)
     (seat,) = [s for s in seats if s.task == "qa-a"]
+    return seat
+
+
+@pytest.mark.parametrize(("fewer", "places"), [(5, ("layers 6-8", "layers 9-11")), (20, ("layers 6-8",))])
+def test_blocks_are_told_apart_only_where_all_pairs_together_show_it(looked, fewer, places):
+    seat = seat_without(looked, {"layers 6-8": 60, "layers 9-11": 60 - fewer})
     assert seat.places == places and seat.largest.value == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("wrong", "is_shown"), [(5, False), (12, True)])
+def test_the_largest_of_four_blocks_is_shown_only_at_the_level_of_four(looked, wrong, is_shown):
+    assert seat_without(looked, {"layers 6-8": wrong}).is_shown is is_shown
 
 
 def test_the_lower_third_of_the_layers_is_set_against_all_above():

@@ -181,3 +181,11 @@ def test_arms_of_one_seed_are_named():
     one = {arm: {0: seeds[0]} if arm != "r64" else seeds for arm, seeds in runs.items()}
     assert "r4 and r16 have one seed" in m.change_grows_upward(one).why
     assert "; r4 has one seed" in m.change_grows_upward(runs | {"r4": {0: 1.0}}).why
+
+
+@pytest.mark.parametrize("value", [5.0, 0.3, 1 / 3])
+def test_equal_numbers_have_no_slope_but_that_of_rounding(value):
+    same = {arm: {seed: value for seed in range(3)} for arm in RANKS}
+    assert m.grows_upward_with_rank(same, RANKS).answer == "undecided"
+    found = m.norm_grows_like_log_rank(same, RANKS)
+    assert found.answer == "does not hold" and "a rise of +0 [+0, +0]" in found.why and "straight" not in found.why

@@ -35,6 +35,7 @@ RESHAPES = "Full fine-tuning reshapes representations more than LoRA"
 ONE_SEED = "one seed: how much this varies from seed to seed is not known"
 _EXACT = 7
 _DRAWS = 20_000
+_ROUNDING = 1e-12
 
 Runs = Mapping[str, Mapping[int, float]]
 """One number a run: by arm, then by seed."""
@@ -75,7 +76,7 @@ def grows_upward_with_rank(ratios: Runs, ranks: Mapping[str, int], level: float 
     lines = _by_seed(ratios, ranks, least=2)
     if not lines:
         return Answer(WITH_RANK, "not asked", test, "two ranks are needed that were measured under the same seed")
-    slopes = [float(np.polyfit(x, y, 1)[0]) for x, y in lines]
+    slopes = [_leading(x, y, 1) for x, y in lines]
     found = over_seeds(slopes, level)
     why = f"a slope of {_said(found)} per doubling of the rank, over {number(len(slopes), 'seed')}"
     return _judged(WITH_RANK, test, why, found)
@@ -204,7 +205,13 @@ def _by_seed(runs: Runs, ranks: Mapping[str, int], least: int) -> list[tuple[np.
 def _rise_and_bend(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """The line's rise from the lowest rank to the highest, and how far a parabola's middle lies above its chord."""
     span = float(np.ptp(x))
-    return float(np.polyfit(x, y, 1)[0]) * span, -float(np.polyfit(x, y, 2)[0]) * span**2 / 4
+    return _leading(x, y, 1) * span, -_leading(x, y, 2) * span**2 / 4
+
+
+def _leading(x: np.ndarray, y: np.ndarray, degree: int) -> float:
+    """The leading coefficient of the polynomial through the points; 0 where it is rounding, which has a sign too."""
+    found = float(np.polyfit(x, y, degree)[0])
+    return found if abs(found) * float(np.ptp(x)) ** degree > _ROUNDING * float(np.abs(y).max()) else 0.0
 
 
 def _permuted(x: np.ndarray, y: np.ndarray, seen: float) -> float:
