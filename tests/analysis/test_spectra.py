@@ -215,3 +215,9 @@ def test_the_diagnostic_names_the_module_whose_weights_are_nan():
     delta.a[0, 0] = float("nan")
     with pytest.raises(ModelError, match=f"{NAME}.*NaN or infinite"):
         read(Subject(Update("lora", {NAME: delta}), small_base()))
+
+
+@pytest.mark.parametrize(("held", "share", "rank"), [(0.895, 0.9, 2), (0.9, 0.9, 1), (0.985, 0.99, 2), (0.99, 0.99, 1)])
+def test_an_energy_rank_reaches_its_share_and_not_nearly(held, share, rank):
+    values = torch.tensor([held, 1 - held], dtype=torch.float64).sqrt()
+    assert spectra.energy_rank(values, share) == rank

@@ -155,3 +155,37 @@ def test_unrelated_numbers_are_rarely_called_related():
 )
 def test_distance_of_an_estimate_is_in_doublings(estimate, needed, distance):
     assert m.distance_in_doublings(estimate, needed) == distance
+
+
+@pytest.mark.parametrize(("spread", "answer"), [(0.1, "does not hold"), (0.346, "undecided")])
+def test_the_three_intervals_of_the_log_rank_claim_hold_together(spread, answer):
+    """A fall of 1 with a t of 17 over three seeds, and with one of 5: between the 95 % limits of one and of three."""
+    norms = {arm: {s: 10.0 - step * (1 + (s - 1) * spread) for s in range(3)}
+             for arm, step in (("r4", 0.0), ("r16", 0.5), ("r64", 1.0))}  # fmt: skip
+    assert m.norm_grows_like_log_rank(norms, RANKS).answer == answer
+
+
+@pytest.mark.parametrize(("means", "side"), [((1, 3, 4), "above"), ((1, 2, 4), "below"), ((4, 3, 1), "above")])
+def test_a_bend_is_told_on_its_side_whichever_way_the_norm_goes(means, side):
+    norms = _runs(dict(zip(RANKS, map(float, means), strict=True)), 0.0)
+    assert f"{side} a straight line" in m.norm_grows_like_log_rank(norms, RANKS).why
+
+
+def test_figures_have_a_true_minus_and_names_keep_their_hyphens():
+    found = m.full_reshapes_more(_runs({"r-4": 0.5, "full": 0.3}), "full")
+    assert "full − r-4 −0." in found.why
+
+
+def test_arms_of_one_seed_are_named():
+    runs = _runs({"r4": 1.0, "r16": 1.0, "r64": 1.0})
+    one = {arm: {0: seeds[0]} if arm != "r64" else seeds for arm, seeds in runs.items()}
+    assert "r4 and r16 have one seed" in m.change_grows_upward(one).why
+    assert "; r4 has one seed" in m.change_grows_upward(runs | {"r4": {0: 1.0}}).why
+
+
+@pytest.mark.parametrize("value", [5.0, 0.3, 1 / 3])
+def test_equal_numbers_have_no_slope_but_that_of_rounding(value):
+    same = {arm: {seed: value for seed in range(3)} for arm in RANKS}
+    assert m.grows_upward_with_rank(same, RANKS).answer == "undecided"
+    found = m.norm_grows_like_log_rank(same, RANKS)
+    assert found.answer == "does not hold" and "a rise of +0 [+0, +0]" in found.why and "straight" not in found.why

@@ -8,10 +8,10 @@ from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.answers import claims_table
 from rankscope.report.causes import VALIDATION, place_words
-from rankscope.report.cells import Cell, Section, Table, columns, where
+from rankscope.report.cells import Cell, Section, Table, columns, role_words, where
 from rankscope.report.family import POOLED
 from rankscope.report.hows import ORDINARY
-from rankscope.report.inside_rows import Carried, Kept, Truncated
+from rankscope.report.inside_rows import Carried, Kept, Seat, Truncated
 from rankscope.report.inside_sections import short
 from rankscope.report.view import View
 
@@ -19,8 +19,8 @@ _ROLES = ("in_domain", "retention", VALIDATION, "cross_domain")
 _MARKS = {"positive": ("▲ ", "good"), "negative": ("▼ ", "bad"), "": ("", "")}
 _LOST = (
     "Score with the whole update minus with this part switched off, mean over items of the paired difference; "
-    "positive: the part helps. ▲ ▼: the interval that holds together over the parts of this arm excludes 0 "
-    "(Bonferroni). "
+    "positive: the part helps. ▲ ▼: the interval that holds together over this arm's blocks, or over its kinds of "
+    "modules, in this column excludes 0 (Bonferroni). "
 )
 _GAINED = "Score with this part of the update alone minus the base, in the same way. "
 
@@ -36,7 +36,9 @@ def attribution(view: View) -> Section | None:
         tables += _kept_table(view, i, model, train, place)
         mine = [c for c in view.inside.carried if (c.model, c.train) == (model, train)]
         for j, task in enumerate(dict.fromkeys(c.task for c in mine)):
-            tables.append(_carried_table(f"carried-{i}-{j}", place, [c for c in mine if c.task == task]))
+            rows = [c for c in mine if c.task == task]
+            tables.append(_carried_table(f"carried-{i}-{j}", f"{_on(view, rows[0])}: what each part carries, {place}",
+                                         rows))  # fmt: skip
     intro = (
         "The update of one block of layers, or of one kind of module, is switched off, or left on alone, and the same "
         "items are scored again. The two need not agree and don't add up to the whole, so there are no shares."
@@ -60,14 +62,16 @@ def _seat_table(view: View, number: int, model: str, train: str, place: str) -> 
     )
     cells = []
     for s in sorted(rows, key=lambda s: (_ROLES.index(s.role), s.task != POOLED, s.task)):
-        if not s.is_shown:
+        if s.whole.low <= 0 <= s.whole.high:
+            said = Cell("no change is shown", "", "open")
+        elif not s.is_shown:
             said = Cell("not shown for any block", "", "open")
         elif len(s.places) == s.num_places:
             said = Cell("not told apart", "", "open")
         else:
             said = Cell(" or ".join(map(place_words, s.places)), "", "even")
-        cells.append((Cell(s.arm), Cell(s.task, s.role.replace("_", "-")), _change(s.whole, s.metric), said,
-                      _change(s.largest, s.metric)))  # fmt: skip
+        on = Cell(s.task, role_words(s.role, _above(view, s)))
+        cells.append((Cell(s.arm), on, _change(s.whole, s.metric), said, _change(s.largest, s.metric)))
     return [Table(f"seats-{number}", f"Where the change of scores sits, {place}", heads, tuple(cells), (2, 4))]
 
 
@@ -76,8 +80,9 @@ def _kept_table(view: View, number: int, model: str, train: str, place: str) -> 
     if not rows:
         return []
     how = (
-        "Fall of the validation loss with these parts of the update alone, divided by the fall with all of it; mean "
-        f"over validation rows, the ratio's interval by the delta method. {ORDINARY}"
+        "Fall of the validation loss with these parts of the update alone, divided by the fall with all of it, on the "
+        "rows that chose them, which flatters it: the interval (delta method) leaves that out. Steps are the "
+        "first seed's; a proposal's seeds are those that made it."
     )
     heads = columns("Arm", "Step", "Layers kept", "Rank by kind", ("Share of the validation gain, %", how))
     cells = tuple((Cell(k.arm), Cell(k.variant), Cell(_stretches(k.layers)), Cell(_ranks(k)), _share(k)) for k in rows)
@@ -108,7 +113,7 @@ def _share(row: Kept) -> Cell:
     return Cell(value, f"[{low}, {high}]{_scope(row.share)}")
 
 
-def _carried_table(name: str, place: str, rows: list[Carried]) -> Table:
+def _carried_table(name: str, caption: str, rows: list[Carried]) -> Table:
     unit = w.unit(rows[0].metric)
     heads = columns("Arm", "Part of the update", (f"Lost when switched off, {unit}", f"{_LOST}{ORDINARY}"),
                     (f"Gained when alone, {unit}", f"{_GAINED}{ORDINARY}"))  # fmt: skip
@@ -117,8 +122,18 @@ def _carried_table(name: str, place: str, rows: list[Carried]) -> Table:
          _change(c.lost, c.metric, c.lost_mark), _change(c.gained, c.metric, c.gained_mark))
         for c in rows
     )  # fmt: skip
-    role = "" if rows[0].role == rows[0].task else f" ({rows[0].role.replace('_', '-')})"
-    return Table(name, f"{rows[0].task}{role}: what each part carries, {place}", heads, cells, (2, 3), is_folded=True)
+    return Table(name, caption, heads, cells, (2, 3), is_folded=True)
+
+
+def _on(view: View, row: Carried | Truncated) -> str:
+    """The task with what it is for; one on which the base shows nothing is flagged."""
+    role = role_words(row.role, _above(view, row))
+    return row.task if row.role == row.task else f"{row.task} ({role})"
+
+
+def _above(view: View, row: Carried | Truncated | Seat) -> bool | None:
+    known = (b.is_above_chance for b in view.base if (b.model, b.task) == (row.model, row.task))
+    return next(known, None)
 
 
 def _change(estimate: Estimate | None, metric: str, mark: str = "") -> Cell:
@@ -143,15 +158,17 @@ def truncation(view: View) -> Section | None:
         for j, task in enumerate(dict.fromkeys(t.task for t in mine)):
             rows = [t for t in mine if t.task == task]
             own = {arm.name: arm.rank for arm in view.arms}
-            tables.append(_cut_table(f"truncation-{i}-{j}", where(view, model, train), rows, own))
+            caption = f"{_on(view, rows[0])} after cutting the rank, {where(view, model, train)}"
+            tables.append(_cut_table(f"truncation-{i}-{j}", caption, rows, own))
     intro = (
         "The best approximation of each trained update at a lower rank, scored on the items of the arms that were "
-        "really trained at that rank. Where the two agree, the rank can be cut after training."
+        "really trained at that rank. Where it is no worse, the rank can be cut after training; that an interval "
+        "includes 0 does not show it."
     )
     return Section("truncation", "Cut to a lower rank after training", intro, tuple(tables), "Truncation")
 
 
-def _cut_table(name: str, place: str, rows: list[Truncated], own: dict[str, int | None]) -> Table:
+def _cut_table(name: str, caption: str, rows: list[Truncated], own: dict[str, int | None]) -> Table:
     kind = "nats" if w.is_nats(rows[0].metric) else "%"
     how = f"Mean score of the update cut to this rank (Eckart and Young 1936). {ORDINARY}"
     other = f"Mean score on the same items of the arm that was trained at this rank. {ORDINARY}"
@@ -169,11 +186,9 @@ def _cut_table(name: str, place: str, rows: list[Truncated], own: dict[str, int 
         )
         if t.trained is not None:
             value, _, interval = w.score(t.trained, t.metric).partition(" ")
-            theirs, apart = Cell(value, f"{t.trained_arm}, {interval}"), _change(t.gap, t.metric)
+            theirs, apart = Cell(value, f"{t.trained_arm}, {interval}{_scope(t.trained)}"), _change(t.gap, t.metric)
         cells.append((Cell(t.arm), Cell("whole" if t.rank is None else str(t.rank)), mine, theirs, apart))
-    role = "" if rows[0].role == rows[0].task else f" ({rows[0].role.replace('_', '-')})"
-    return Table(name, f"{rows[0].task}{role} after cutting the rank, {place}", heads, tuple(cells), (1, 2, 3, 4),
-                 is_folded=rows[0].role != "in_domain")  # fmt: skip
+    return Table(name, caption, heads, tuple(cells), (1, 2, 3, 4), is_folded=rows[0].role != "in_domain")
 
 
 def mechanism(view: View) -> Section | None:

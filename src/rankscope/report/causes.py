@@ -22,7 +22,7 @@ from rankscope.report.family import POOLED
 from rankscope.report.inside_rows import Carried, Seat
 from rankscope.report.pooling import pool
 from rankscope.report.tables import blocks
-from rankscope.stats.estimate import is_binary, mean_estimate
+from rankscope.stats.estimate import estimate_from, is_binary, spread
 
 VALIDATION = "validation"
 WHOLE, NONE = "", "none"
@@ -144,7 +144,7 @@ def _panel(
     known = np.flatnonzero(np.isfinite(table).all(axis=0))
     if not len(known):
         return None
-    names = items if len(items) == count else tuple(str(i) for i in range(count))
+    names = items if len(items) == count else tuple(f"place {i}" for i in range(count))  # no stored item's name
     labels = clusters[known] if clusters is not None and len(clusters) == count else None
     values, is_nats = table[:, known], metric == "cross_entropy"
     return Panel(-values if is_nats else values, tuple(names[i] for i in known), tuple(r.spec.seed for r, _ in pairs),
@@ -198,15 +198,17 @@ def place_of(variant: str) -> tuple[str, tuple[int | None, int | None, str]] | N
     return found["place"], (int(found["first"]), int(found["last"] or found["first"]), "")
 
 
-def _mean(change: Panel | None) -> Estimate | None:
-    return None if change is None else mean_estimate(change.values, change.clusters, changed=change.changed)
+def _mean(change: Panel | None, level: float = 0.95) -> Estimate | None:
+    """The mean over seeds and items. The tasks of a pool are strata: items vary within their own."""
+    if change is None:
+        return None
+    found = spread(change.values, change.clusters, change.strata)
+    return estimate_from(change.values, found, change.clusters, level, change.changed)
 
 
 def _mark(change: Panel | None, level: float) -> str:
-    if change is None:
-        return ""
-    found = mean_estimate(change.values, change.clusters, level, change.changed)
-    return "positive" if found.low > 0 else "negative" if found.high < 0 else ""
+    found = _mean(change, level)
+    return "" if found is None else "positive" if found.low > 0 else "negative" if found.high < 0 else ""
 
 
 def lower_is_turned(panel: Panel) -> Panel:

@@ -2,6 +2,7 @@
 
 The best rank-k approximation of a trained update (Eckart and Young 1936) is scored on the items that the arms really
 trained at rank k were scored on too. The search for layers keeps a set of them at a time, judged on validation rows.
+Every seed searches for itself, so what one seed's step kept is not averaged with another's.
 
 Legend: S seeds, N items.
 """
@@ -11,15 +12,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import numpy as np
-
-from rankscope.records import Arm, Estimate
+from rankscope.records import GIVEN, Arm, Estimate
 from rankscope.report.causes import NONE, VALIDATION, WHOLE, asked, lower_is_turned, variants_of
 from rankscope.report.depth import Readings, in_order
-from rankscope.report.evidence import Panel, common, difference
+from rankscope.report.evidence import Panel, Run, common, difference
 from rankscope.report.inside_rows import Kept, Truncated
 from rankscope.report.tables import blocks
 from rankscope.stats.estimate import mean_estimate, mean_estimates
+from rankscope.stats.share import share
 
 PROPOSAL = "proposal"
 _RANK = re.compile(r"^rank (\d+)$")
@@ -55,14 +55,23 @@ def _row(
 
 
 def _trained(readings: Readings, model: str, train: str, arm: Arm, rank: int | None, task: str) -> tuple:
-    """The other LoRA arm trained at this rank in the same way, with its scores; positive is better."""
+    """The other LoRA arm trained at this rank and else in the same way, with its scores; positive is better."""
     index = readings.index
-    alike = [a for a in index.trained_arms if a.kind == "lora" and a.rank == rank and a.name != arm.name]
-    alike.sort(key=lambda a: (a.scaling != arm.scaling, a.targets != arm.targets, a.name))
+    alike = [a for a in index.trained_arms if a.kind == "lora" and a.rank == rank and _is_like(a, arm)]
+    alike.sort(key=lambda a: (a.scaling != arm.scaling, a.alpha != arm.alpha, a.name))
     if rank is None or not alike:
         return "", None
     panel = index.panel(index.finals(model, train, alike[0].name), task)
     return alike[0].name, None if panel is None else lower_is_turned(panel)
+
+
+def _is_like(other: Arm, arm: Arm) -> bool:
+    """Whether two arms differ in rank alone, and the learning rate and alpha that go with it. Full fine-tuning is like
+    LoRA of all linear modules; what was trained elsewhere is like nothing here."""
+    if other.name == arm.name or other.rank_pattern or other.alpha_pattern or arm.kind in GIVEN:
+        return False
+    ways = [(a.targets, a.layers) for a in (other, arm)]
+    return ways[0] == ways[1] and (arm.kind != "lora" or (other.scaling, other.dropout) == (arm.scaling, arm.dropout))
 
 
 def _of_seeds(panel: Panel, seeds: list[int]) -> Panel:
@@ -81,15 +90,15 @@ def kept(readings: Readings) -> tuple[Kept, ...]:
             runs = [r for r in index.finals(model, train, arm.name) if readings.has(r, "attribution")]
             if not runs:
                 continue
-            layers = {r.variant: tuple(int(v) for v in r.values if v is not None)
-                      for r in readings.of(runs[0], "attribution", "kept_layers")}  # fmt: skip
-            ranks = tuple((r.module, int(r.values[0])) for r in readings.of(runs[0], "attribution", "kept_rank")
-                          if r.values and r.values[0] is not None)  # fmt: skip
             losses = variants_of(readings, model, train, arm.name, VALIDATION, "attribution")
+            layers, ranks = _layers(readings, runs[0]), _ranks(readings, runs[0])
+            same = [r for r in runs if (_layers(readings, r).get(PROPOSAL), _ranks(readings, r))
+                    == (layers.get(PROPOSAL), ranks)]  # fmt: skip
             for variant in sorted(layers, key=_step):
-                share, why = _share(losses, variant)
-                mine = ranks if variant == PROPOSAL else ()
-                found.append(Kept(model, train, arm.name, variant, layers[variant], mine, share, why))
+                # Which kinds of modules a step left out its layers don't tell; those of a proposal are known.
+                mine, own = (ranks, same) if variant == PROPOSAL else ((), runs[:1])
+                found.append(Kept(model, train, arm.name, variant, layers[variant], mine,
+                                  *_share(losses, variant, [run.spec.seed for run in own])))  # fmt: skip
     return tuple(found)
 
 
@@ -98,18 +107,24 @@ def _step(variant: str) -> tuple[bool, int]:
     return found is None, int(found[1]) if found else 0
 
 
-def _share(losses: dict[str, Panel], variant: str) -> tuple[Estimate | None, str]:
-    """The share of the fall in validation loss that is kept, with the interval of a ratio of paired means.
+def _layers(readings: Readings, run: Run) -> dict[str, tuple[int, ...]]:
+    """The layers that each step of one run's search kept."""
+    return {r.variant: tuple(int(v) for v in r.values if v is not None)
+            for r in readings.of(run, "attribution", "kept_layers")}  # fmt: skip
 
-    To first order a ratio varies as the mean of (kept - share x whole) / mean(whole) does (the delta method).
-    """
+
+def _ranks(readings: Readings, run: Run) -> tuple[tuple[str, int], ...]:
+    """The rank that one run's proposal gives each kind of module."""
+    return tuple((r.module, int(r.values[0])) for r in readings.of(run, "attribution", "kept_rank")
+                 if r.values and r.values[0] is not None)  # fmt: skip
+
+
+def _share(losses: dict[str, Panel], variant: str, seeds: list[int]) -> tuple[Estimate | None, str]:
+    """The share of the fall in validation loss that these seeds' set of parts keeps."""
     whole, part = (difference(losses.get(name), losses.get(NONE), against_base=False) for name in (WHOLE, variant))
     both = common(whole, part) if whole is not None and part is not None else None
-    if both is None:
+    if both is None or any(seed not in panel.seeds for panel in both for seed in seeds):
         return None, "not measured"
-    whole, part = both
-    if mean_estimate(whole.values, whole.clusters).low <= 0:
-        return None, "no fall of the validation loss is shown"
-    share = float(part.values.mean() / whole.values.mean())
-    spread = (part.values - share * whole.values) / whole.values.mean()
-    return mean_estimate(spread + share - float(np.mean(spread)), whole.clusters), ""
+    whole, part = (_of_seeds(panel, seeds).values for panel in both)
+    found = share(part, whole)
+    return found, "" if found is not None else "no fall of the validation loss is shown"

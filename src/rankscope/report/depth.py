@@ -179,7 +179,7 @@ class Readings:
             weight = self.weights.get((run.spec.model.name, reading.module), 0.0)
             kind = kind_of(reading.module)
             if norm is not None and (weight or norm == 0):  # 0 of an unknown size is still no change
-                for place in ((reading.layer, ""), (None, kind), (None, "")):
+                for place in {(reading.layer, ""), (None, kind), (None, "")}:  # a head has no layer of its own
                     moved.setdefault(Place(CHANGE, "", *place), []).append((norm, weight))
             elif norm is None and share is not None:
                 moved.setdefault(Place(CHANGE, "", None, kind), []).append((share, 1.0))

@@ -251,4 +251,5 @@ def difference(arm: Panel | None, other: Panel | None, against_base: bool) -> Pa
 def _take(panel: Panel, places: list[int]) -> Panel:
     clusters = None if panel.clusters is None else panel.clusters[places]
     items = tuple(panel.items[i] for i in places)
-    return replace(panel, values=panel.values[:, places], items=items, clusters=clusters)
+    strata = None if panel.strata is None else panel.strata[places]
+    return replace(panel, values=panel.values[:, places], items=items, clusters=clusters, strata=strata)

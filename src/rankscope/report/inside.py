@@ -42,7 +42,9 @@ def inside(index: Index, base: tuple[BaseRow, ...], advice: tuple[Advice, ...]) 
     status = {(row.model, row.task): row.is_above_chance for row in base}
     seats = causes.seats(readings, status)
     points = inside_questions.points(readings, base)
-    leads = [(model, train, said) for model, train in blocks(index) if (said := _lead(readings, model, train, seats,
+    # Nothing can be forgotten that the base couldn't do.
+    able = tuple(s for s in seats if s.role != "retention" or status.get((s.model, s.task)) is not False)
+    leads = [(model, train, said) for model, train in blocks(index) if (said := _lead(readings, model, train, able,
                                                                                      advice))]  # fmt: skip
     return Inside(
         leads=tuple(leads),
@@ -131,7 +133,7 @@ def _placed(seats: list[Seat], top: Stretch | None) -> list[str]:
         return ["Which layers carry the gain or the forgetting was not measured."]
     gain = next((s for s in seats if s.role == "in_domain"), None)
     pooled = [s for s in seats if s.role == "retention"]
-    loss = next((s for s in pooled if s.task == causes.POOLED), pooled[0] if pooled else None)
+    loss = min(pooled, key=lambda s: (s.task != causes.POOLED, w.is_nats(s.metric)), default=None)
     found = []
     if gain is not None:
         is_there = gain.whole.low > 0
@@ -139,6 +141,8 @@ def _placed(seats: list[Seat], top: Stretch | None) -> list[str]:
     if loss is not None:
         is_there = loss.whole.high < 0
         found.append(_said("forgetting", loss, top) if is_there else "No forgetting is shown on the items asked.")
+    if any(seat is not None and seat.whole.num_seeds == 1 for seat in (gain, loss)):
+        found.append("Scores without a block are of one seed.")
     return found or ["Which layers carry the gain or the forgetting was not measured."]
 
 

@@ -8,10 +8,12 @@ claim is a family of its own. A published claim answers to its source; what is e
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
+from rankscope.records import Arm
 from rankscope.report.answer_rows import Advice, Question
 from rankscope.report.causes import lower_is_turned
 from rankscope.report.depth import CHANGE, CKA, INTRUDERS, Place, Readings
@@ -24,7 +26,7 @@ from rankscope.report.tables import blocks
 from rankscope.stats import mechanism
 from rankscope.stats.claims import SOURCE
 from rankscope.stats.mechanism import Association, Runs
-from rankscope.stats.wording import number
+from rankscope.stats.wording import listed, number
 
 ESTIMATORS = (("stable rank", "stable rank"), ("effective rank", "effective rank"),
               ("energy rank .9", "energy rank 90"), ("energy rank .99", "energy rank 99"))  # fmt: skip
@@ -37,7 +39,8 @@ def questions(readings: Readings) -> tuple[Question, ...]:
         if not train or not readings.names:
             continue
         arms = readings.index.trained_arms
-        ranks = {a.name: a.rank for a in arms if a.kind == "lora" and a.rank}
+        loras = [a.name for a in arms if a.kind == "lora"]
+        ranks = {a.name: a.rank for a in swept(arms)}
         ratios = _by_arm(readings, model, train, log_ratio)
         norms = _by_arm(readings, model, train, lambda numbers: numbers.get(Place("total norm", "", None, "")))
         moved = _by_arm(readings, model, train, _mean_distance)
@@ -46,11 +49,27 @@ def questions(readings: Readings) -> tuple[Question, ...]:
             mechanism.change_grows_upward(ratios),
             mechanism.grows_upward_with_rank(ratios, ranks),
             mechanism.norm_grows_like_log_rank({a: r for a, r in norms.items() if a in ranks}, ranks),
-            mechanism.full_reshapes_more({a: r for a, r in moved.items() if a in ranks or a == full}, full),
+            mechanism.full_reshapes_more({a: r for a, r in moved.items() if a in loras or a == full}, full),
         )
-        found += [Question(model, train, a.claim, a.answer, a.test, re.sub(r"-(?=\d)", "−", a.why), SOURCE)
-                  for a in answers]  # fmt: skip
+        others = [a for a in loras if a not in ranks]
+        for a in answers:
+            is_of_ranks = a.claim in (mechanism.WITH_RANK, mechanism.LOG_RANK)
+            why = f"{a.why}; left out, for more than rank is different: {listed(others)}"
+            found.append(Question(model, train, a.claim, a.answer, a.test, why if is_of_ranks and others else a.why,
+                                  SOURCE))  # fmt: skip
     return tuple(found)
+
+
+def swept(arms: Iterable[Arm]) -> tuple[Arm, ...]:
+    """The largest group of LoRA arms that differ in rank alone, and in the rate and alpha that go with it: what a claim
+    about rank is asked of. Alpha is one for all, or a multiple of the rank."""
+    groups: dict[tuple, list[Arm]] = {}
+    for arm in (a for a in arms if a.kind == "lora" and a.rank):
+        alike = replace(arm, name="", rank=None, alpha=None, lr=(), lr_auto=False)
+        for rule in (("alpha", arm.alpha), ("alpha by rank", arm.alpha / arm.rank if arm.alpha else None)):
+            groups.setdefault((alike, *rule), []).append(arm)
+    largest = max(groups.values(), key=lambda group: len({a.rank for a in group}), default=[])
+    return tuple(largest)
 
 
 def log_ratio(numbers: dict[Place, float]) -> float | None:
@@ -142,7 +161,7 @@ def findings(readings: Readings, rows: tuple[RunPoint, ...], advice: tuple[Advic
 
 def _estimators(readings: Readings, model: str, train: str, choice) -> list[Finding]:
     """How far each spectral estimate of the largest LoRA arm's update lies from the smallest rank within the margin."""
-    ranked = sorted((a for a in readings.index.trained_arms if a.kind == "lora" and a.rank), key=lambda a: a.rank)
+    ranked = sorted(swept(readings.index.trained_arms), key=lambda a: a.rank)
     within = [a.rank for a in ranked if choice is not None and a.name in choice.within]
     means = {}
     for name, quantity in ESTIMATORS:
@@ -157,7 +176,10 @@ def _estimators(readings: Readings, model: str, train: str, choice) -> list[Find
     away = {name: mechanism.distance_in_doublings(mean, within[0]) for name, mean in means.items()}
     known = sorted((name for name, gap in away.items() if gap is not None), key=lambda name: away[name])
     said = "; ".join(f"{name} {means[name]:.3g}, {away[name]:.2f} doublings away" for name in known)
-    why = f"the smallest rank shown within the margin of the best is {within[0]}; read off {ranked[-1].name}: {said}"
+    why = (
+        f"the smallest rank shown within the margin of the best, of the arms that the recommendation is among, is "
+        f"{within[0]}; read off {ranked[-1].name}: {said}"
+    )
     nearest = f"nearest: {known[0]}" if known else "not measured"
     return [Finding(model, train, "Spectral estimate of the rank that is enough", nearest, why)]
 

@@ -24,7 +24,7 @@ from scipy import special, stats
 
 from rankscope.records import Estimate
 from rankscope.stats.claims import Answer
-from rankscope.stats.wording import listed, number
+from rankscope.stats.wording import listed, minus, number
 
 BENT = 0.05
 """How far the middle of a curve may lie from the straight line, as a share of its rise, for it to count as straight."""
@@ -35,6 +35,7 @@ RESHAPES = "Full fine-tuning reshapes representations more than LoRA"
 ONE_SEED = "one seed: how much this varies from seed to seed is not known"
 _EXACT = 7
 _DRAWS = 20_000
+_ROUNDING = 1e-12
 
 Runs = Mapping[str, Mapping[int, float]]
 """One number a run: by arm, then by seed."""
@@ -75,7 +76,7 @@ def grows_upward_with_rank(ratios: Runs, ranks: Mapping[str, int], level: float 
     lines = _by_seed(ratios, ranks, least=2)
     if not lines:
         return Answer(WITH_RANK, "not asked", test, "two ranks are needed that were measured under the same seed")
-    slopes = [float(np.polyfit(x, y, 1)[0]) for x, y in lines]
+    slopes = [_leading(x, y, 1) for x, y in lines]
     found = over_seeds(slopes, level)
     why = f"a slope of {_said(found)} per doubling of the rank, over {number(len(slopes), 'seed')}"
     return _judged(WITH_RANK, test, why, found)
@@ -102,7 +103,7 @@ def norm_grows_like_log_rank(norms: Runs, ranks: Mapping[str, int], level: float
                 for sign in (1, -1))  # fmt: skip
     mean = np.mean(bends) / np.mean(rises) if np.mean(rises) else math.nan
     bent = f"; its middle lies {abs(100 * mean):.1f} % of the rise " if math.isfinite(mean) else ""
-    bent += ("above" if mean > 0 else "below") + " a straight line" if bent else ""
+    bent += ("above" if np.mean(bends) > 0 else "below") + " a straight line" if bent else ""
     why = f"a rise of {_said(rise)} over the ranks tried{bent}, over {number(len(rises), 'seed')}"
     if len(rises) == 1:
         return Answer(LOG_RANK, "undecided", test, f"{why}; {ONE_SEED}")
@@ -177,7 +178,8 @@ def _every_arm(claim: str, test: str, runs: Runs, level: float, missing: str, sa
     why = f"the smallest of {number(len(found), 'arm')}: {lowest} {say(found[lowest])}"
     if single := [arm for arm, e in found.items() if e.num_seeds == 1]:
         who = "every arm" if len(single) == len(found) else listed(single)
-        why = f"{why}; {who} has {ONE_SEED}"
+        has = "have" if 1 < len(single) < len(found) else "has"
+        why = f"{why}; {who} {has} {ONE_SEED}"
     if below := [arm for arm, e in found.items() if e.high < 0]:
         return Answer(claim, "does not hold", test, f"{below[0]} {say(found[below[0]])}")
     return Answer(claim, "holds" if all(e.low > 0 for e in found.values()) else "undecided", test, why)
@@ -203,7 +205,13 @@ def _by_seed(runs: Runs, ranks: Mapping[str, int], least: int) -> list[tuple[np.
 def _rise_and_bend(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """The line's rise from the lowest rank to the highest, and how far a parabola's middle lies above its chord."""
     span = float(np.ptp(x))
-    return float(np.polyfit(x, y, 1)[0]) * span, -float(np.polyfit(x, y, 2)[0]) * span**2 / 4
+    return _leading(x, y, 1) * span, -_leading(x, y, 2) * span**2 / 4
+
+
+def _leading(x: np.ndarray, y: np.ndarray, degree: int) -> float:
+    """The leading coefficient of the polynomial through the points; 0 where it is rounding, which has a sign too."""
+    found = float(np.polyfit(x, y, degree)[0])
+    return found if abs(found) * float(np.ptp(x)) ** degree > _ROUNDING * float(np.abs(y).max()) else 0.0
 
 
 def _permuted(x: np.ndarray, y: np.ndarray, seen: float) -> float:
@@ -219,12 +227,11 @@ def _permuted(x: np.ndarray, y: np.ndarray, seen: float) -> float:
 
 
 def _said(found: Estimate) -> str:
-    low, high = found.low, found.high
-    interval = f" [{low:+.3g}, {high:+.3g}]" if math.isfinite(low) else ""
-    return f"{found.value:+.3g}{interval}"
+    value, low, high = (minus(f"{x:+.3g}") for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]" if math.isfinite(found.low) else value
 
 
 def _factor(found: Estimate) -> str:
     """A log ratio told as the factor it stands for."""
-    ends = f" [{math.exp(found.low):.3g}, {math.exp(found.high):.3g}]" if math.isfinite(found.low) else ""
-    return f"by a factor of {math.exp(found.value):.3g}{ends}"
+    value, low, high = (minus(f"{math.exp(min(x, 700)):.3g}") for x in (found.value, found.low, found.high))
+    return f"by a factor of {value} [{low}, {high}]" if math.isfinite(found.low) else f"by a factor of {value}"
