@@ -26,9 +26,11 @@ from rankscope.report.inside_rows import Carried, InsideRow
 from rankscope.report.inside_sections import by_size, cell_of
 from rankscope.report.view import View
 
-ACROSS = 1060
+ACROSS = 1000
 """Pixels that all panels of a row share."""
 WIDEST, WIDE = 44.0, 66.0
+LEAST = 70.0
+"""Pixels of the narrowest panel: its title and scale must fit."""
 _LABELLED = 34
 """Width of a column from which a figure fits into its cells."""
 _DARK = "#14181d"
@@ -42,6 +44,10 @@ class Panel:
     cells: list[dict[str, Any]]
     top: float
     is_signed: bool = False
+
+    def columns(self, arms: list[str]) -> list[str]:
+        """The arms it has a column for. What parts carry is asked of few arms: empty columns would take the room."""
+        return [arm for arm in arms if not self.is_signed or arm in {cell["arm"] for cell in self.cells}]
 
 
 def heat_maps(view: View) -> list[Chart]:
@@ -64,7 +70,7 @@ def _by_layer(name: str, title: str, rows: list[InsideRow], carried: list[Carrie
     arms = list(dict.fromkeys(r.arm for r in rows))
     panels = [_amounts(q, part, [r for r in mine if (r.name, r.part) == (q.name, part)], lambda r: r.layer)
               for q, part in _charted(mine)]  # fmt: skip
-    panels += _carried(carried, arms, {c.place: (c.first, c.last) for c in carried if c.first is not None}, layers[-1])
+    panels += _carried(carried, {c.place: (c.first, c.last) for c in carried if c.first is not None})
     height = min(max(14 * (layers[-1] + 1), 210), 440)
     step = max(len(layers) // 8, 1)
     axis = alt.Axis(values=layers[::step], title="Layer (0: next to the embedding)", grid=False, format="d")
@@ -72,7 +78,7 @@ def _by_layer(name: str, title: str, rows: list[InsideRow], carried: list[Carrie
     caption = (
         "One layer axis for all panels, the input at the bottom. Blue helps, orange harms: points that a block's "
         "update carries (whole minus the update without it); bold, or ▲ ▼ where there is no room, if the interval that "
-        "holds together over the blocks excludes 0. Empty boxes: not defined or not measured."
+        "holds together over the blocks excludes 0; only arms that were asked. Empty boxes: not defined, not measured."
     )
     return [Chart(name, "inside", f"What changed, layer by layer, {title}", caption, _said(panels), spec, "wide")]
 
@@ -88,7 +94,7 @@ def _by_kind(name: str, title: str, rows: list[InsideRow], carried: list[Carried
     panels = [_amounts(q, part, [r for r in mine if r.name == q.name and r.kind in place], lambda r: place[r.kind])
               for q, part in _charted(mine)]  # fmt: skip
     own = {c.place: (place[c.kind], place[c.kind]) for c in carried if c.kind in place}
-    panels += _carried(carried, arms, own, len(kinds) - 1)
+    panels += _carried(carried, own)
     names = f"{json.dumps(kinds)}[datum.value]"
     axis = alt.Axis(values=list(range(len(kinds))), labelExpr=names, title=None, grid=False)
     spec = _spec(panels, arms, (-0.5, len(kinds) - 0.5), axis, max(22 * len(kinds), 150))
@@ -122,7 +128,7 @@ def _amounts(quantity: Quantity, part: str, rows: list[InsideRow], place) -> Pan
     return Panel(title, cells, top if top > 0 else 1.0)
 
 
-def _carried(rows: list[Carried], arms: list[str], places: dict[str, tuple[int, int]], last: int) -> list[Panel]:
+def _carried(rows: list[Carried], places: dict[str, tuple[int, int]]) -> list[Panel]:
     """What is lost when a part is switched off: in domain, on retention (pooled if it was), else on validation rows."""
     panels = []
     mine = [c for c in rows if c.place in places]
@@ -137,9 +143,6 @@ def _carried(rows: list[Carried], arms: list[str], places: dict[str, tuple[int, 
                           "value": None if value is None else scale * value, "marked": bool(sign), "sign": sign,
                           "text": "" if value is None else w.signed(value, c.metric), "middle": (low + high) / 2,
                           "said": f"{w.change(c.lost, c.metric)}; alone {w.change(c.gained, c.metric)}"})  # fmt: skip
-        missing = [a for a in arms if a not in {c.arm for c in of_task}]
-        cells += [{"arm": a, "low": -0.5, "high": last + 0.5, "row": "all", "value": None, "said": "not measured"}
-                  for a in missing]  # fmt: skip
         top = max((abs(c["value"]) for c in cells if c["value"] is not None), default=0.0)
         name = {"in_domain": "gain", "retention": "forgetting", VALIDATION: "validation"}[role]
         unit = w.unit(of_task[0].metric)
@@ -158,15 +161,17 @@ def _tasks(rows: list[Carried]) -> list[tuple[str, str]]:
 
 
 def _spec(panels: list[Panel], arms: list[str], ends: tuple[float, float], axis: alt.Axis, height: int) -> dict:
-    shares = sum(1.6 if p.is_signed else 1.0 for p in panels) * len(arms)
+    shares = sum((1.6 if p.is_signed else 1.0) * len(p.columns(arms)) for p in panels)
     step = min(ACROSS / shares, WIDEST)
     drawn = []
     for i, panel in enumerate(panels):
         column = min(1.6 * step, WIDE) if panel.is_signed else step
         y = alt.Y("low:Q", scale=alt.Scale(domain=list(ends), nice=False, zero=False), axis=None if i else axis)
-        width = column * len(arms)
+        mine = panel.columns(arms)
+        width = max(column * len(mine), LEAST)
         title = alt.Title(_broken(panel.title, width), frame="group")
-        drawn.append(_heat_map(panel, arms, y, column).properties(width=width, height=height, title=title))
+        heat_map = _heat_map(panel, mine, y, width / len(mine))
+        drawn.append(heat_map.properties(width=width, height=height, title=title))
     return finished_row(alt.hconcat(*drawn, spacing=14).resolve_scale(color="independent", y="shared"))
 
 
