@@ -129,3 +129,10 @@ def test_modules_outside_the_layers_stand_in_the_table_alone():
 @pytest.mark.parametrize(("numbers", "words"), [([3], "3"), ([0, 1], "0 and 1"), ([0, 1, 2, 5], "0-2 and 5")])
 def test_runs_of_layers_are_drawn_together(numbers, words):
     assert audit_advice.spans(numbers) == words
+
+
+def test_the_page_shows_no_path_of_this_machine_in_its_head():
+    about = replace(layers([1.0, 0.5]), base="/home/me/models/big", made_for="/home/me/cache/other")
+    head = page(about).split("<main")[0] + page(about)[:20000]
+    assert "measured against big (local)" in page(about) and "made for other (local)" in page(about)
+    assert "/home/me" not in head.split("Next:")[0]

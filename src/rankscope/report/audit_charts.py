@@ -74,12 +74,12 @@ def _heat(
     said = "It is 0 everywhere." if most and not most["value"] else said
     layers = sorted({v["layer"] for v in values})
     x = alt.X("layer:O", title="Layer", sort=layers,
-              axis=alt.Axis(labelAngle=0, grid=False, labelOverlap=True, ticks=False))  # fmt: skip
+              axis=alt.Axis(labelAngle=0, grid=False, labelOverlap=True, labelSeparation=4, ticks=False))  # fmt: skip
     y = alt.Y("kind:N", title=None, sort=list(kinds), axis=alt.Axis(grid=False, ticks=False, labelLimit=120))
     top = max((v["value"] for v in known), default=0) or 1
     scale = alt.Scale(domain=[top * i / (len(HEAT) - 1) for i in range(len(HEAT))], range=list(HEAT), interpolate="rgb")
     legend = alt.Legend(orient="right", title=None, gradientLength=22 * max(len(kinds), 4), tickCount=4,
-                        format="~g")  # fmt: skip
+                        format=".3~r")  # fmt: skip
     fill = alt.Color("value:Q", scale=scale, legend=legend)
     tooltip = [alt.Tooltip("module:N", title="Module"), alt.Tooltip("text:N", title=title)]
     boxes = [alt.Chart(alt.Data(values=known)).mark_rect(**_BOX).encode(x=x, y=y, color=fill, tooltip=tooltip)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rankscope.provenance import public_name
 from rankscope.report import audit_advice
 from rankscope.report.audit_charts import charts
 from rankscope.report.audit_rows import Found, Module, by_kind
@@ -42,8 +43,8 @@ def _facts(found: Found) -> tuple[tuple[str, str], ...]:
         what = f"LoRA, rank {rank['min']}" + (f" to {rank['max']}" if rank["max"] > rank["min"] else "")
     facts = [what, f"{plural(about['num_modules'], 'module')} in {plural(about['num_layers'], 'layer')}"]
     facts.append(f"{about['parameters']:,} parameters")
-    facts += [f"made for {found.made_for}"] if found.made_for else []
-    facts.append(f"measured against {found.base}" if found.base else "measured without a base")
+    facts += [f"made for {public_name(found.made_for)}"] if found.made_for else []
+    facts.append(f"measured against {public_name(found.base)}" if found.base else "measured without a base")
     return tuple((text, "") for text in facts)
 
 
