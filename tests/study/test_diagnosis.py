@@ -219,3 +219,26 @@ def test_damaged_weights_are_told_and_dropped_and_the_rest_is_looked_into(small,
     assert sum("can't be measured any more" in note for note in notes) == 2 and "not finite" in " ".join(notes)
     with Store.open(store, write=False) as opened:
         assert not opened.blobs.has(keys["lora-r1", 0]) and not opened.blobs.has(keys["lora-r4", 0])
+
+
+def test_a_study_stopped_while_it_looks_inside_goes_on_where_it_was(small, store, look, monkeypatch):
+    from rankscope.study import diagnosing
+
+    real, made = diagnosing.diagnose, []
+
+    def counted(subject, want, key):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(key)
+        return real(subject, want, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(diagnosing, "diagnose", counted)
+        with pytest.raises(KeyboardInterrupt):
+            Study.load(asked(small, look)).run(store)
+    half = Study.load(asked(small, look)).result(store)
+    assert half.is_complete and half.has_more_to_measure
+    assert any("still to be measured" in note for note in half.evidence.notes)
+    made.clear()
+    monkeypatch.setattr(diagnosing, "diagnose", lambda *args: made.append(args[2]) or real(*args))
+    assert len(norms(Study.load(asked(small, look)).run(store)).run.unique()) == 4 and len(made) == 2
