@@ -29,7 +29,7 @@ from rankscope.analysis.capture import Batch, batches, layers_of, read, tuned_si
 from rankscope.analysis.subject import Subject
 from rankscope.data.batching import Example
 from rankscope.errors import RunFailed
-from rankscope.models.base import Base
+from rankscope.models.base import Base, token_kl
 from rankscope.records import Reading
 
 SAMPLE = 1024  # tokens of a minibatch, and tokens whose spectrum is taken
@@ -117,7 +117,7 @@ class PositionKL:
             return
         size = max(1, tuned.slice_size // 4)  # both sides' logits, their softmax and their product at once
         parts = zip(base.split(size), after.split(size), strict=True)
-        each = torch.cat([_kl(head(b), tuned.logits(a)) for b, a in parts]).double().cpu()  # (P,)
+        each = torch.cat([token_kl(head(b), tuned.logits(a)) for b, a in parts]).double().cpu()  # (P,)
         if not bool(each.isfinite().all()):
             raise RunFailed("the divergence from the base is not finite", stage="diagnose")
         places = batch.is_later.nonzero()[:, 1].cpu()  # (P,)
@@ -242,10 +242,3 @@ def _pass(subject: Subject, opened: Callable, batch: Batch, found: dict[int | No
 
     with opened() as tuned, torch.inference_mode():
         by_position.add(batch, head, last, tuned, batch.later(read(tuned, batch, compare)))
-
-
-def _kl(base: Float[Tensor, "P V"], tuned: Float[Tensor, "P V"]) -> Float[Tensor, " P"]:
-    """KL of each position. A token that the base gives no chance at all adds nothing, whatever the other gives it."""
-    p, q = base.log_softmax(-1), tuned.log_softmax(-1)
-    share = p.exp()
-    return torch.where(share > 0, share * (p - q), 0.0).sum(-1)

@@ -18,11 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor
 
 from rankscope.data.batching import Example, budgeted
-from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
+from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory, token_kl
 from rankscope.records import EvalResult, Ledger, Score
 
 Tick = Callable[[int], None]
@@ -79,7 +79,7 @@ def divergences(arm: Base, known: Reference, tick: Tick | None = None) -> tuple[
         after = _read(arm, rows)
         size = max(1, arm.slice_size // 4)  # both sides' logits, their softmax and their product at once
         parts = zip(before.split(size), after.split(size), strict=True)
-        each = torch.cat([_kl(known.head(b.to(arm.device)), arm.logits(a)) for b, a in parts])  # (P,)
+        each = torch.cat([token_kl(known.head(b.to(arm.device)), arm.logits(a)) for b, a in parts])  # (P,)
         owner = torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_labels)], device=each.device)
         counts = torch.tensor([row.num_labels for row in rows], device=each.device)
         sums = torch.zeros(len(rows), device=each.device).index_add(0, owner, each)
@@ -88,13 +88,6 @@ def divergences(arm: Base, known: Reference, tick: Tick | None = None) -> tuple[
         if tick:
             tick(len(batch))
     return tuple(out)
-
-
-def _kl(base: Float32[Tensor, "P V"], arm: Float32[Tensor, "P V"]) -> Float32[Tensor, " P"]:
-    """KL of each position. A token that the base gives no chance at all adds nothing, whatever the arm gives it."""
-    p, q = base.log_softmax(-1), arm.log_softmax(-1)
-    share = p.exp()
-    return torch.where(share > 0, share * (p - q), 0.0).sum(-1)
 
 
 def _read(base: Base, rows: Sequence[Example]) -> Float[Tensor, "P D"]:

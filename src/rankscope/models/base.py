@@ -217,6 +217,13 @@ class Base:
         return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
 
 
+def token_kl(base: Float32[Tensor, "P V"], arm: Float32[Tensor, "P V"]) -> Float32[Tensor, " P"]:
+    """KL(base || arm) of each position, in nats. A token that the base gives no chance at all adds nothing."""
+    p, q = base.log_softmax(-1), arm.log_softmax(-1)
+    share = p.exp()
+    return torch.where(share > 0, share * (p - q), 0.0).sum(-1)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """GPUs have an error of their own; on the CPU torch raises a plain RuntimeError and says it in words."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
