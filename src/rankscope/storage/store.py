@@ -229,6 +229,11 @@ class Store:
             readings = tuple(Reading(name, tuple(json.loads(vector)), *rest) for name, vector, *rest in rows)
             return Diagnosis(run_key, key, row[0], row[1], row[2], readings, Ledger(**json.loads(row[3])))
 
+    @property
+    def cache(self) -> Path:
+        """A folder for what depends on a base alone and can be computed again."""
+        return self.folder / "cache"
+
     def checkpoint_folder(self, name: str) -> Path:
         return self.folder / "checkpoints" / name
 
@@ -249,22 +254,25 @@ class Store:
             return {r[0] for r in db.execute(text("SELECT run_key FROM wanted WHERE study_key != :s"), {"s": study})}
 
     def gc(self, keep: set[str], delete: bool) -> dict[str, Any]:
-        """What can go: blobs not in ``keep`` and all checkpoints. Deletes them only if asked."""
+        """What can go: blobs not in ``keep``, all checkpoints, and what is kept of bases to save time. Deletes only if asked."""
         blobs = [k for k in self.blobs.keys() if k not in keep]  # noqa: SIM118
         checkpoints = self.folder / "checkpoints"
         files = [p for p in checkpoints.rglob("*") if p.is_file()] if checkpoints.is_dir() else []
+        cached = [p for p in self.cache.rglob("*") if p.is_file()] if self.cache.is_dir() else []
         report = {
             "database_bytes": (self.folder / "rankscope.db").stat().st_size,
             "blob_files": len(self.blobs.keys()),
             "blob_bytes": sum(self.blobs.size(k) for k in self.blobs.keys()),  # noqa: SIM118
             "checkpoint_bytes": sum(p.stat().st_size for p in files),
+            "cache_bytes": sum(p.stat().st_size for p in cached),
             "removable_blobs": len(blobs),
-            "removable_bytes": sum(self.blobs.size(k) for k in blobs) + sum(p.stat().st_size for p in files),
+            "removable_bytes": sum(map(self.blobs.size, blobs)) + sum(p.stat().st_size for p in (*files, *cached)),
         }
         if delete:
             for key in blobs:
                 self.blobs.remove(key)
             shutil.rmtree(checkpoints, ignore_errors=True)
+            shutil.rmtree(self.cache, ignore_errors=True)
         return report
 
     def _migrate(self, write: bool) -> None:

@@ -51,7 +51,7 @@ class Diagnoser:
             return
         base = self._base()
         if self._subjects is None:
-            self._subjects = Subjects(self.study, base, self.store.folder / "cache")
+            self._subjects = Subjects(self.study, base, self.store.cache)
         update, label = self._update(base, spec), f"looking inside {spec.arm.name}"
         if self.progress:
             self.progress.start(label, len(left), "diagnostics")
