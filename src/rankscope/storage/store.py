@@ -254,7 +254,7 @@ class Store:
             return {r[0] for r in db.execute(text("SELECT run_key FROM wanted WHERE study_key != :s"), {"s": study})}
 
     def gc(self, keep: set[str], delete: bool) -> dict[str, Any]:
-        """What can go: blobs not in ``keep``, all checkpoints, and what is kept of bases to save time. Deletes only if asked."""
+        """What can go: blobs not in ``keep``, all checkpoints, what is kept of bases. Deletes them only if asked."""
         blobs = [k for k in self.blobs.keys() if k not in keep]  # noqa: SIM118
         checkpoints = self.folder / "checkpoints"
         files = [p for p in checkpoints.rglob("*") if p.is_file()] if checkpoints.is_dir() else []
