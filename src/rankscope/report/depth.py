@@ -276,7 +276,7 @@ def unread(readings: Readings) -> tuple[Unread, ...]:
             for name in readings.names if finals else ():
                 if not any(readings.has(run, name) for run in finals):
                     said = [d.message for run in finals if (d := index.evidence.diagnoses.get((run.key, name)))]
-                    found.append(Unread(model, train, arm.name, name, next(filter(None, said), "not run yet")))
+                    found.append(Unread(model, train, arm.name, name, next(filter(None, said), "not measured")))
     return tuple(found)
 
 
