@@ -18,6 +18,8 @@ from rankscope.report.view import View
 FLOOR = 1e-4
 """Shares of the largest singular value below this are not drawn: the axis is logarithmic."""
 
+_LEGEND = alt.Legend(orient="top", title=None, symbolStrokeWidth=3, columns=3)  # a row of all arms would be cut off
+
 
 def small_multiples(view: View) -> list[Chart]:
     """All of them, in the order of their sections."""
@@ -41,7 +43,7 @@ def _spectra(view: View) -> list[Chart]:
             line = (
                 alt.Chart(alt.Data(values=values))
                 .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=16))
-                .encode(x=x, y=y, color=colour(view), tooltip=tips)
+                .encode(x=x, y=y, color=colour(view, _LEGEND), tooltip=tips)
             )
             said = "; ".join(f"{s.arm}: {len(s.positions)} places down to {s.shares[-1]:.2g}" for s in rows)
             caption = f"{capital(title_of(view, model, train))}. Medians over layers and seeds; no bars."
@@ -91,7 +93,7 @@ def _truncation_spec(view: View, cut: list[dict], trained: list[dict], metric: s
               scale=alt.Scale(zero=False, nice=True))  # fmt: skip
     tips = ["arm:N", "rank:Q", alt.Tooltip("said:N", title="Score")]
     lines, points = alt.Chart(alt.Data(values=cut)), alt.Chart(alt.Data(values=trained))
-    hue = colour(view)
+    hue = colour(view, _LEGEND)
     return finished(
         alt.layer(
             points.mark_line(color=INK, opacity=0.55, strokeWidth=1.4, strokeDash=[5, 4]).encode(x=x, y=y),
@@ -123,9 +125,9 @@ def _reach(view: View) -> list[Chart]:
             tips = ["arm:N", alt.Tooltip("bucket:N", title="Positions"), alt.Tooltip("said:N", title="KL")]
             line = data.mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=28))
             bars = data.mark_rule(strokeWidth=1.6, opacity=0.6).encode(x=x, y=alt.Y("low:Q"), y2="high:Q",
-                                                                       color=colour(view))  # fmt: skip
+                                                                       color=colour(view, _LEGEND))  # fmt: skip
             said = "; ".join(f"{r.arm} from {short(r.estimates[0].value)}" for r in rows if r.estimates[0])
-            spec = finished(alt.layer(bars, line.encode(x=x, y=y, color=colour(view), tooltip=tips)), SHORT)
+            spec = finished(alt.layer(bars, line.encode(x=x, y=y, color=colour(view, _LEGEND), tooltip=tips)), SHORT)
             caption = f"{capital(title_of(view, model, train))}. Bars: 95 % over seeds (none with one seed)."
             found.append(Chart(f"reach-{i}-{j}", "reach", f"On {part or 'all'} prompts", caption, said, spec, "half"))
     return found
@@ -162,4 +164,4 @@ def _points_spec(view: View, rows: list[RunPoint], field: str, axis: str) -> dic
     marks = alt.Chart(alt.Data(values=values)).mark_point(filled=True, size=90, opacity=0.85)
     x = alt.X("x:Q", title=axis, axis=alt.Axis(tickCount=6))
     return finished(marks.encode(x=x, y=alt.Y("lost:Q", title=f"{lost} (up is worse)"),
-                                 color=colour(view), tooltip=tips), TALL - 60)  # fmt: skip
+                                 color=colour(view, _LEGEND), tooltip=tips), TALL - 60)  # fmt: skip

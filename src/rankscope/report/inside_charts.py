@@ -26,10 +26,10 @@ from rankscope.report.inside_rows import Carried, InsideRow
 from rankscope.report.inside_sections import by_size, cell_of
 from rankscope.report.view import View
 
-ACROSS = 1000
+ACROSS = 950
 """Pixels that all panels of a row share."""
 WIDEST, WIDE = 44.0, 66.0
-LEAST = 70.0
+LEAST = 100.0
 """Pixels of the narrowest panel: its title and scale must fit."""
 _LABELLED = 34
 """Width of a column from which a figure fits into its cells."""
@@ -182,7 +182,7 @@ def _heat_map(panel: Panel, arms: list[str], y: alt.Y, column: float) -> alt.Lay
     tips = [alt.Tooltip("arm:N", title="Arm"), alt.Tooltip("row:N", title="Where"),
             alt.Tooltip("said:N", title=panel.title)]  # fmt: skip
     known, width = data.transform_filter("isValid(datum.value)"), int(column * len(arms))
-    legend = alt.Legend(orient="top", title=None, gradientLength=width - 8, gradientThickness=8, format=".2~g",
+    legend = alt.Legend(orient="top", title=None, gradientLength=width - 8, gradientThickness=8, format=".3~r",
                         values=[-panel.top, 0, panel.top] if panel.is_signed else [0, panel.top],
                         labelFontSize=10.5)  # fmt: skip
     fill = alt.Color("value:Q", scale=_scale(panel), legend=legend)
