@@ -11,13 +11,14 @@ from html import unescape
 import numpy as np
 import pytest
 
-from rankscope.records import Reading
-from rankscope.report import causes, render
+from rankscope.records import Estimate, Reading
+from rankscope.report import causes, inside, render
 from rankscope.report.cause_charts import small_multiples
 from rankscope.report.charts import charts
 from rankscope.report.depth import bucket_ends
 from rankscope.report.family import POOLED
 from rankscope.report.inside_charts import heat_maps
+from rankscope.report.inside_rows import Seat
 from rankscope.report.inside_sections import by_size
 from rankscope.report.page import sections
 from rankscope.report.view import build
@@ -358,3 +359,18 @@ def test_singular_values_are_kept_at_some_places_only(looked):
 def test_a_block_of_one_layer_is_called_a_layer():
     assert [causes.place_words(p) for p in ("layers 3-3", "layers 0-5", "layer 7", "q_proj", "embeddings")] == [
         "layer 3", "layers 0–5", "layer 7", "q_proj", "embeddings"]  # fmt: skip
+
+
+def test_the_opening_tells_where_a_rise_of_cross_entropy_sits_where_no_answers_were_lost():
+    def seat(task, role, metric, value, places, shown=True):
+        whole, largest = (Estimate(v, v - 0.01, v + 0.01, 0.004, 20, 1) for v in (value, value / 2))
+        return Seat("m", "t", "lora-r4", task, role, metric, whole, places, 3, largest, shown)
+
+    kept = seat("quiz", "retention", "accuracy", 0.0, ("layers 0-1",), False)
+    text = seat("prose", "retention", "cross_entropy", -0.12, ("layers 4-5",))
+    said = inside._placed([seat("qa", "in_domain", "accuracy", 0.3, ("layers 4-5",)), kept, text], None)
+    assert said[0].startswith("The gain (qa) sits in layers 4–5: switching their update off costs 15.0")
+    assert said[1] == "No forgetting (quiz) is shown on the items asked."
+    assert said[2].startswith("The rise of cross-entropy (prose) sits in layers 4–5: switching their update off gives")
+    level = replace(text, whole=Estimate(0.0, -0.01, 0.01, 0.004, 20, 1))
+    assert not any("cross-entropy" in sentence for sentence in inside._placed([kept, level], None))

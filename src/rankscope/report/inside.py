@@ -134,13 +134,18 @@ def _placed(seats: list[Seat], top: Stretch | None) -> list[str]:
     gain = next((s for s in seats if s.role == "in_domain"), None)
     pooled = [s for s in seats if s.role == "retention"]
     loss = min(pooled, key=lambda s: (s.task != causes.POOLED, w.is_nats(s.metric)), default=None)
+    texts = (s for s in pooled if w.is_nats(s.metric) and s is not loss and s.whole.high < 0)
+    rise = next(texts, None)
     found = []
     if gain is not None:
         is_there = gain.whole.low > 0
         found.append(_said("gain", gain, top) if is_there else f"No gain on {gain.task} is shown on the items asked.")
     if loss is not None:
         is_there = loss.whole.high < 0
-        found.append(_said("forgetting", loss, top) if is_there else "No forgetting is shown on the items asked.")
+        nothing = f"No forgetting ({loss.task}) is shown on the items asked."
+        found.append(_said("forgetting", loss, top) if is_there else nothing)
+    if rise is not None:
+        found.append(_said("rise of cross-entropy", rise, top))
     if any(seat is not None and seat.whole.num_seeds == 1 for seat in (gain, loss)):
         found.append("Scores without a block are of one seed.")
     return found or ["Which layers carry the gain or the forgetting was not measured."]
@@ -155,13 +160,8 @@ def _said(what: str, seat: Seat, top: Stretch | None) -> str:
         return f"{on} is not told apart between the blocks of layers."
     if len(places) > 1:
         return f"{on} sits in {' or '.join(p.words for p in places)}, which are not told apart."
-    where = (
-        "there too"
-        if places[0] == top
-        else f"in {places[0].words}"
-        if top is None
-        else (f"elsewhere, in {places[0].words}")
-    )
+    where = f"{'' if top is None else 'elsewhere, '}in {places[0].words}"
+    where = "there too" if places[0] == top else where
     verb, amount = ("costs", seat.largest) if what == "gain" else ("gives back", negated(seat.largest))
     said = f"{w.change(amount, seat.metric).replace('+', '')} {w.unit(seat.metric)}"
     return f"{on} sits {where}: switching their update off {verb} {said}."
