@@ -86,12 +86,12 @@ def cut_short(folder: Path) -> Path:
 
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no lora_B": (lambda f: without(f, "0.mlp.up_proj.lora_B"),
-                  r"the tensors of model.layers.0.mlp.up_proj are not of rank 6"),
+                  r"1 modules of this adapter have only one of their two factors .*no .*up_proj.lora_B"),
     "no lora_A": (lambda f: without(f, "0.mlp.up_proj.lora_A"),
-                  r"1 tensors of this adapter are of a kind that isn't known here .*up_proj.lora_B"),
+                  r"1 modules of this adapter have only one of their two factors .*no .*up_proj.lora_A"),
     "NaN weights": (lambda f: change_tensors(f, lambda t: {k: v.log() for k, v in t.items()}),
                     "tensors of this adapter hold NaN or infinity"),
-    "a file cut short": (cut_short, "these weights can't be read"),
+    "a file cut short": (cut_short, "these weights can't be read.*Copy it again"),
     "an unknown PEFT type": (lambda f: change_config(f, peft_type="IA3"), r"only LoRA adapters are read \(got 'IA3'\)"),
     "DoRA": (lambda f: change_config(f, use_dora=True), "needs what can't be applied here .*'use_dora': True"),
     "PiSSA": (lambda f: change_config(f, init_lora_weights="pissa"), "whose own weights were changed too"),

@@ -230,7 +230,7 @@ IN_STUDY = (
     Row(
         "a folder that holds no model",
         "study.yaml:1: models[0]: this folder holds no model: neither config.json nor exactly one .gguf file "
-        "(got 'hollow')",
+        "(got 'hollow'). Give the folder that save_pretrained wrote",
         change=("[demo]", "[hollow]"),
         prepare=model("hollow", "README.md"),
     ),
@@ -565,7 +565,7 @@ GIVEN = (
     ),
     Row(
         "an adapter cut short",
-        re.compile(r"mine/adapter_model\.safetensors: these weights can't be read \(got .+\)"),
+        re.compile(r"mine/adapter_model\.safetensors: these weights can't be read \(got .+\)\. Copy it again"),
         change=given("mine"),
         prepare=adapter(Q_PROJ, 128, cut=60),
     ),

@@ -27,6 +27,9 @@ LISTS = {
         "arms:\n    -   base\n    -   lora:\n            rank: [4, 8]\n            lr: auto # tuned\n"
         f"    - {ENTRY}\n\n# then\n",
     ),
+    "a last item below its dash": (
+        "arms:\n- base\n-\n  lora:\n    rank: 8\n", f"arms:\n- base\n-\n  lora:\n    rank: 8\n- {ENTRY}\n",
+    ),
     "a last item without a value": (
         "arms:\n  - lora: {rank: 8}\n  - full:  # all of it\n", 
         f"arms:\n  - lora: {{rank: 8}}\n  - full:  # all of it\n  - {ENTRY}\n",

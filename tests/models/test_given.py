@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from rankscope.errors import ModelError
 from rankscope.models.base import Base
 from rankscope.models.given import read_given, wearing
+from rankscope.models.locate import adapter_folder
 from rankscope.records import ModelRef
 from rankscope.testing import tiny_tokenizer
 
@@ -157,6 +158,13 @@ def test_nan_in_an_adapter_is_an_error(tmp_path):
     folder = change_tensors(plain_folder(tmp_path / "out"), lambda t: next(iter(t.values())).fill_(float("nan")))
     with pytest.raises(ModelError, match="1 tensors of this adapter hold NaN or infinity"):
         read_given(folder)
+
+
+def test_the_file_of_weights_in_place_of_its_folder_is_told_so(tmp_path, monkeypatch):
+    plain_folder(tmp_path / "out")
+    monkeypatch.chdir(tmp_path)  # where "out/adapter_model.safetensors" could be a hub id
+    with pytest.raises(ModelError, match="this is a file, and an adapter is a folder.*adapter_config.json"):
+        adapter_folder("out/adapter_model.safetensors")
 
 
 def test_a_pickle_is_not_opened(tmp_path):

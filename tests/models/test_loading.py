@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from rankscope.errors import ModelError
 from rankscope.models.base import load, outline
-from rankscope.models.locate import resolve
+from rankscope.models.locate import place, resolve
 from rankscope.records import ModelRef
 from rankscope.study.plan import base_spec, run_key
 from rankscope.testing import tiny_model, tiny_tokenizer
@@ -50,6 +50,22 @@ def own_code(folder, tmp_path, monkeypatch):
     change(folder, model_type="own-kind", architectures=["OwnModel"],
            auto_map={"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"})  # fmt: skip
     return folder, marker
+
+
+def test_ids_without_an_owner_that_adapters_still_name_are_those_of_the_hub():
+    assert place(ModelRef("gpt2")).source == "openai-community/gpt2"
+    with pytest.raises(ModelError, match="no such model folder"):
+        place(ModelRef("gpt3"))
+
+
+def test_a_folder_called_like_an_old_id_comes_first(folder, monkeypatch):
+    monkeypatch.chdir(folder.rename(folder.parent / "gpt2").parent)
+    assert place(ModelRef("gpt2")).source == "gpt2"
+
+
+def test_a_file_in_place_of_a_models_folder_is_told_so(folder):
+    with pytest.raises(ModelError, match="this is a file, and a model is a folder"):
+        place(ModelRef(str(folder / "config.json")))
 
 
 @pytest.mark.parametrize("opened", [load, outline])

@@ -137,6 +137,14 @@ def test_a_checkpoint_is_compared_with_its_base(tmp_path, base):
     assert not has_nan(found.report(tmp_path / "page.html"))
 
 
+def test_a_checkpoint_needs_no_tokenizer_of_its_own(tmp_path, base):
+    tuned = tiny_model()
+    with torch.no_grad():
+        tuned.model.layers[0].mlp.up_proj.weight += 0.01
+    tuned.save_pretrained(tmp_path / "tuned")
+    assert audit(str(tmp_path / "tuned"), base).summary["total_frobenius"] > 0
+
+
 def test_without_the_base_it_says_what_is_left_out_and_how_to_get_it(tmp_path):
     found = audit(str(save_adapter(tmp_path / "mine", target_modules=["q_proj"])))
     assert found.left_out[0].startswith("Relative change, intruder dimensions and interference")

@@ -172,6 +172,12 @@ def test_nothing_is_overwritten(tmp_path):
         truncate(str(tmp_path / "whole"), str(tmp_path / "whole"), rank=2)
 
 
+def test_a_folder_below_a_file_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="no folder can be made below a file.*file'"):
+        truncate(str(tmp_path / "nowhere"), str(tmp_path / "file" / "deep" / "small"), rank=2)
+
+
 def test_factors_too_large_for_their_type_are_an_error(tmp_path):
     folder = save_adapter(tmp_path / "whole", target_modules=["q_proj"], dtype=torch.float16, lora_alpha=1)
     change_tensors(folder, lambda tensors: {k: torch.full_like(v, 6e4) for k, v in tensors.items()})

@@ -124,7 +124,7 @@ def _list(text: str, events: Iterator[yaml.Event], opening: yaml.SequenceStartEv
             closed = item.start_mark.index if opening.flow_style else None
             return None if last is None or column < 0 else _List(column, last, closed)
         before = text[: item.start_mark.index].rpartition("\n")[2]
-        column = item.start_mark.column if opening.flow_style else before.rfind("-")
+        column = item.start_mark.column if opening.flow_style else max(column, before.rfind("-"))
         last = _end(text, events, item)
     return None
 

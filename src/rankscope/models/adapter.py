@@ -54,7 +54,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError as error:
         raise ModelError("no such file of weights", where=str(path), hint="Give the folder that PEFT saved") from error
     except (SafetensorError, OSError) as error:
-        raise ModelError("these weights can't be read", where=str(path), got=str(error)) from error
+        raise ModelError("these weights can't be read", where=str(path), got=str(error),
+                         hint="Copy it again") from error  # fmt: skip
 
 
 def load_full(model: nn.Module, path: Path) -> None:

@@ -245,9 +245,11 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def load(ref: ModelRef, device: str = "auto") -> Base:
-    """Read a model's weights and tokenizer. Raises ModelError with the reason if that can't be done, and if a weight
-    is NaN or infinite."""
+def load(ref: ModelRef, device: str = "auto", tokenizer: object = None) -> Base:
+    """Read a model's weights and tokenizer; with a ``tokenizer`` given, the weights alone.
+
+    Raises ModelError with the reason if that can't be done, and if a weight is NaN or infinite.
+    """
     ref = ref if ref.key else resolve(ref)
     where = pick_device(device)
     dtype = pick_dtype(ref.dtype, where)
@@ -255,7 +257,8 @@ def load(ref: ModelRef, device: str = "auto") -> Base:
     with _opening(ref) as (source, options):
         if "gguf_file" not in options:
             _refuse_quantised(AutoConfig.from_pretrained(source, **options))
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **packed, **options
         )

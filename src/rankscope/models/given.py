@@ -39,6 +39,7 @@ _KNOWN = frozenset({
     "megatron_core", "qalora_group_size", "runtime_config", "eva_config",
 })  # fmt: skip
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_A, _B = ".lora_A.weight", ".lora_B.weight"
 _HINT = "Merge it with PEFT and give the merged model as a checkpoint"
 
 
@@ -67,11 +68,11 @@ def read_given(folder: Path) -> Given:
     if bad := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
         raise ModelError(f"{len(bad)} tensors of this adapter hold NaN or infinity", got=bad[0], where=str(folder),
                          hint="The training that made it has diverged")  # fmt: skip
-    modules = sorted(k.removesuffix(".lora_A.weight") for k in tensors if k.endswith(".lora_A.weight"))
+    modules = _modules(tensors, str(folder))
     pieces = {module: _piece(module, tensors, config, where) for module in modules}
     if not pieces:
         raise ModelError("this adapter has no LoRA tensors", where=str(folder), hint="Give the folder that PEFT saved")
-    factors = {f"{module}.lora_{letter}.weight" for module in pieces for letter in "AB"}
+    factors = {module + end for module in pieces for end in (_A, _B)}
     # A trained bias is saved under the layer that PEFT wraps.
     whole = {k.replace(".base_layer.", "."): v for k, v in tensors.items() if k not in factors}
     if strange := sorted(k for k in whole if "lora_" in k):
@@ -107,7 +108,8 @@ def wearing(base: Base, given: Given) -> Iterator[Base]:
 def checkpoint(base: Base, arm: Arm) -> Base:
     """A fully fine-tuned model as an arm of the base: its weights under the base's tokenizer, so that all arms answer
     the same tokens. Raises ModelError if it isn't one of this base."""
-    other = load(ModelRef(arm.path, dtype=base.ref.dtype, quantization=base.ref.quantization), base.device.type)
+    ref = ModelRef(arm.path, dtype=base.ref.dtype, quantization=base.ref.quantization)
+    other = load(ref, base.device.type, base.tokenizer)
     check_same_shape(base.model, other.model, arm)
     return Base(other.ref, other.model, base.tokenizer, base.device, base.dtype)
 
@@ -155,12 +157,22 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(parent), leaf
 
 
+def _modules(tensors: dict[str, Tensor], where: str) -> list[str]:
+    """The modules that have both factors. Raises ModelError, naming it, if one stands alone."""
+    has_a, has_b = ({k.removesuffix(end) for k in tensors if k.endswith(end)} for end in (_A, _B))
+    if alone := sorted(has_a ^ has_b):
+        missing = alone[0] + (_B if alone[0] in has_a else _A)
+        raise ModelError(f"{len(alone)} modules of this adapter have only one of their two factors", where=where,
+                         got=f"no {missing}", hint="Give the folder as PEFT saved it")  # fmt: skip
+    return sorted(has_a)
+
+
 def _piece(module: str, tensors: dict[str, Tensor], config: dict, where: str) -> FactoredDelta:
-    a, b = tensors[f"{module}.lora_A.weight"], tensors.get(f"{module}.lora_B.weight")
+    a, b = tensors[module + _A], tensors[module + _B]
     rank = by_pattern(tuple((config.get("rank_pattern") or {}).items()), module, config["r"])
     alpha = by_pattern(tuple((config.get("alpha_pattern") or {}).items()), module, config["lora_alpha"])
-    if b is None or a.dim() != 2 or b.dim() != 2 or not len(a) == b.shape[1] == rank:
-        shapes = {"lora_A": tuple(a.shape), "lora_B": None if b is None else tuple(b.shape)}
+    if a.dim() != 2 or b.dim() != 2 or not len(a) == b.shape[1] == rank:
+        shapes = {"lora_A": tuple(a.shape), "lora_B": tuple(b.shape)}
         raise ModelError(f"the tensors of {module} are not of rank {rank}, as the config says", got=shapes, where=where,
                          hint="Give the folder as PEFT saved it")  # fmt: skip
     return FactoredDelta(a.float(), b.float(), alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
@@ -193,12 +205,18 @@ def _check_patterns(patterns: object, name: str, where: str) -> None:
         isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in patterns.values()
     )
     if not is_right:
-        raise ModelError(f"{name} must map patterns of module names to numbers above 0", got=patterns, where=where)
+        raise ModelError(f"{name} must map patterns of module names to numbers above 0", got=patterns, where=where,
+                         hint="Write it as PEFT does: {\"q_proj\": 4}")  # fmt: skip
     for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ModelError(f"{name} holds a pattern that is none: {error}", got=pattern, where=where) from error
+            raise ModelError(
+                f"{name} holds a pattern that is none: {error}",
+                got=pattern,
+                where=where,
+                hint="Give a module's name, the end of one or a regular expression",
+            ) from error
 
 
 def _weights(folder: Path) -> Path:

@@ -17,6 +17,9 @@ from rankscope.records import Arm, ModelRef
 
 BUNDLED = "demo"
 _IDS = "Give a folder, a .gguf file, a hub id like 'HuggingFaceTB/SmolLM2-135M-Instruct', or 'demo'"
+# Ids from before the hub had owners; adapters' configs still name their bases by them.
+_OLD_IDS = {"gpt2": "openai-community", "gpt2-medium": "openai-community", "gpt2-large": "openai-community",
+            "gpt2-xl": "openai-community", "distilgpt2": "distilbert"}  # fmt: skip
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _FILES = ("*.safetensors", "config.json", "tokenizer*.json", "*.model", "vocab.json", "merges.txt")
 
@@ -49,7 +52,12 @@ def place(ref: ModelRef) -> Place:
         ggufs = sorted(path.glob("*.gguf"))
         if len(ggufs) == 1:
             return Place(str(path), gguf=ggufs[0].name)
-        raise ModelError("this folder holds no model: neither config.json nor exactly one .gguf file", got=ref.id)
+        raise ModelError("this folder holds no model: neither config.json nor exactly one .gguf file", got=ref.id,
+                         hint="Give the folder that save_pretrained wrote")  # fmt: skip
+    if path.is_file():
+        raise ModelError("this is a file, and a model is a folder or a .gguf file", got=ref.id, hint=_IDS)
+    if ref.id in _OLD_IDS:
+        return Place(f"{_OLD_IDS[ref.id]}/{ref.id}", revision=ref.revision)
     looks_local = ref.id.startswith((".", "/", "~")) or ref.id.count("/") > 1 or ref.id.count("/") == 0
     if looks_local:
         raise ModelError("no such model folder", got=ref.id, hint=_IDS)
@@ -81,6 +89,9 @@ def adapter_folder(path: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    if folder.is_file():
+        raise ModelError("this is a file, and an adapter is a folder", got=path,
+                         hint="Give the folder that PEFT saved, with adapter_config.json in it")  # fmt: skip
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise ModelError("no such folder of an adapter", got=path, hint="Give the folder that PEFT saved, or a hub id")
     from huggingface_hub import snapshot_download

@@ -98,13 +98,18 @@ def truncate(adapter: str, folder: str, rank: int | None = None, energy: float |
 
 def _check(folder: str, rank: int | None, energy: float | None) -> None:
     if (rank is None) == (energy is None):
-        raise InputError("give exactly one of a rank and a share of energy to keep", got=(rank, energy),
+        raise InputError("give exactly one of a rank and a share of energy to keep",
+                         got="neither" if rank is None else "both",
                          hint="For example: --rank 4, or --energy 0.99")  # fmt: skip
     if rank is not None and rank < 1:
-        raise InputError("the rank must be at least 1", got=rank)
+        raise InputError("the rank must be at least 1", got=rank, hint="For example: --rank 4")
     if energy is not None and not 0 < energy <= 1:
         raise InputError("the share of energy to keep must be above 0 and at most 1", got=energy,
                          hint="For example: --energy 0.99")  # fmt: skip
     if Path(folder).expanduser().exists():
         raise InputError("this exists already, and nothing is overwritten", where=folder,
+                         hint="Name a folder that is not there yet")  # fmt: skip
+    above = next(place for place in Path(folder).expanduser().absolute().parents if place.exists())
+    if not above.is_dir():
+        raise InputError("no folder can be made below a file", got=str(above), where=folder,
                          hint="Name a folder that is not there yet")  # fmt: skip

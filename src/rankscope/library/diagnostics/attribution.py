@@ -105,7 +105,7 @@ def _layers(layers: Sequence[int], variant: str) -> Reading:
 
 PLUGIN = Diagnostic(
     name="attribution",
-    summary="scores and losses with parts of the update switched off, and alone on; what to adapt next time",
+    summary="Scores and losses with parts of the update switched off, and alone on; what to adapt next time",
     quantities=(
         Quantity("score", "points", "score of every item under a part of the update", "this project"),
         Quantity("loss", "nats", "loss of every validation row under a part of the update", "this project"),

@@ -57,7 +57,7 @@ def _is_count(value: object) -> bool:
 
 PLUGIN = Diagnostic(
     name="truncation",
-    summary="scores and losses of the best approximation of the update at every lower rank",
+    summary="Scores and losses of the best approximation of the update at every lower rank",
     quantities=(
         Quantity("score", "points", "score of every item under the update cut to a rank", "Eckart & Young 1936"),
         Quantity("loss", "nats", "loss of every validation row under the update cut to a rank", "Eckart & Young 1936"),
