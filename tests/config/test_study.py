@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rankscope.config import STARTER, from_dict, load
+from rankscope.config.diagnose import DiagnoseEntry
 from rankscope.errors import ConfigError
 from rankscope.records import Recipe, TaskRef
 
@@ -296,3 +297,8 @@ def test_few_shot_scores_of_trained_tasks_are_an_error_where_nothing_is_trained(
     evaluate = {"in_domain": ["gsm8k"], "base_shots": 2}
     with pytest.raises(ConfigError, match=r"evaluate.base_shots: base_shots is for tasks that are trained on"):
         from_dict({"name": "s", "models": ["demo"], "arms": [{"adapter": {"path": "a/b"}}], "evaluate": evaluate})
+
+
+def test_a_wrong_option_of_a_diagnostic_says_what_it_got():
+    with pytest.raises(ValueError, match=r"k must be a whole number of 1 or more \(got \{'k': 0\}\)"):
+        DiagnoseEntry.model_validate({"intruders": {"k": 0}})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from rankscope.study.study import Study
 PLUGIN = """
 from rankscope.analysis.diagnostic import Diagnostic
 from rankscope.errors import RunFailed
-from rankscope.models.update import layer_of
+from rankscope.models.names import layer_of
 from rankscope.records import Reading
 
 
@@ -242,3 +244,27 @@ def test_a_study_stopped_while_it_looks_inside_goes_on_where_it_was(small, store
     made.clear()
     monkeypatch.setattr(diagnosing, "diagnose", lambda *args: made.append(args[2]) or real(*args))
     assert len(norms(Study.load(asked(small, look)).run(store)).run.unique()) == 4 and len(made) == 2
+
+
+def test_another_study_of_the_store_does_not_drop_weights_that_the_look_inside_waits_for(small, store, look):
+    """With no time left nothing is looked into; the weights are then wanted until it has been."""
+    with closing(sqlite3.connect(store / "rankscope.db")) as db, db:
+        db.execute("DELETE FROM wanted")  # what the study without ``diagnose`` asked to keep
+    study = Study.load(asked(small, look))
+    study.run(store, budget_seconds=1e-9)
+    with Store.open(store) as opened:
+        mine = {
+            key for s, key, _, role in study.result(store).evidence.runs if role == "final" and s.arm.kind == "lora"
+        }
+        assert mine <= opened.wanted_by_others("another study")
+
+
+def test_an_adapter_given_is_not_looked_into_in_another_number_format_and_the_study_goes_on(
+    small, store, look, tmp_path, monkeypatch
+):
+    Study.load(small).result(store).adapter("lora-r4", seed=0).save(tmp_path / "mine")
+    small["arms"].append({"adapter": {"path": str(tmp_path / "mine")}})
+    Study.load(small).run(store)
+    monkeypatch.setattr(runner, "where", lambda base: {"device": "cpu", "dtype": "bfloat16", "threads": 1})
+    result = Study.load(asked(small, look)).run(store)
+    assert result.is_complete and not result.evidence.diagnoses

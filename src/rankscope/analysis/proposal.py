@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from rankscope.analysis.cuts import compressed, cut, shared_rank, spent
 from rankscope.analysis.variants import Part, names_of
 from rankscope.models.delta import Delta, Update
-from rankscope.models.update import kind_of, layer_of
+from rankscope.models.names import kind_of, layer_of
 
 SHARE = 0.95
 """The share of the gain that a proposal is to keep."""

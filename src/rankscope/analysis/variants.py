@@ -21,7 +21,7 @@ from rankscope.analysis.subject import Subject
 from rankscope.data.batching import Example
 from rankscope.models.base import Base
 from rankscope.models.delta import DenseDelta, Update
-from rankscope.models.update import kind_of, layer_of
+from rankscope.models.names import kind_of, layer_of
 from rankscope.records import Reading
 from rankscope.tasks.task import Prepared
 

@@ -115,12 +115,12 @@ def proposal_text(found: Proposal, trained: int | None, before: int | None) -> s
     from rankscope.config.layers import layer_text
 
     arm, origin = found.arm, found.origin
+    if not found.is_new:
+        return f"{origin.name} on {found.model.name}, trained on {found.train}: nothing can be left out"
     ranks = ", ".join(f"{kind} {rank}" for kind, rank in found.ranks if rank) or "none"
     left_out = ", ".join(kind for kind, rank in found.ranks if not rank)
     lines = [
-        f"{arm.name}: {origin.name} on {found.model.name}, trained on {found.train}, made leaner"
-        if found.is_new
-        else f"{origin.name} on {found.model.name}, trained on {found.train}: nothing can be left out",
+        f"{arm.name}: {origin.name} on {found.model.name}, trained on {found.train}, made leaner",
         f"layers: {'all' if arm.layers is None else layer_text(arm.layers)}",
         f"ranks: {ranks}" + (f"; left out: {left_out}" if left_out else ""),
     ]

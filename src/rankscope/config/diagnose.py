@@ -70,7 +70,7 @@ class DiagnoseEntry(Section):
             if default is not None and not _is_like(value, default):
                 raise ValueError(f"the option {key!r} must be like {default!r} (got {value!r})")
         if problems := declared.check(self.options()):
-            raise ValueError(f"{self.name}: {'; '.join(problems)}")
+            raise ValueError(f"{self.label}: {'; '.join(problems)} (got {self.model_extra})")
         return self
 
     @property

@@ -21,8 +21,6 @@ from rankscope.models.base import Base
 from rankscope.models.delta import DenseDelta, FactoredDelta, Update
 from rankscope.models.given import Given, checkpoint
 from rankscope.models.lora import AdapterBank, adapted_modules, find_targets, scale, sizes
-from rankscope.models.names import kind_of as kind_of
-from rankscope.models.names import layer_of as layer_of
 from rankscope.records import Arm, RunSpec
 
 _NAME = "worn"

@@ -112,7 +112,7 @@ def _read(subject: Subject, progress: Any) -> list[Reading]:
 
 def _places(update: Update, given: Given | None) -> list[Place]:
     """The modules in the order of the network: by layer, what lies outside the layers last."""
-    from rankscope.models.update import kind_of, layer_of
+    from rankscope.models.names import kind_of, layer_of
 
     places = []
     for name, delta in update.deltas.items():

@@ -25,7 +25,7 @@ Evaluations = Sequence[tuple[TaskRef, Role]]
 
 class Diagnoser:
     """Does what ``diagnose`` asks of one model's runs. ``base`` and ``rows`` give the Base and a train task's
-    validation rows when they are needed; ``note`` tells people."""
+    validation rows when they are needed."""
 
     def __init__(self, study: Any, store: Any, base: Callable[[], Base], rows: Callable[[TaskRef], tuple],
                  progress: Any):  # fmt: skip

@@ -170,12 +170,12 @@ class Runner:
             self._drop_large(spec, wanted)
 
     def _diagnose_given(self) -> None:
-        trained = [ref for _, ref in self.study.resolve()[1]]
+        judged, train = self.study.config.judged(), next((ref for _, ref in self.study.resolve()[1]), None)
         for arm in self.study.given():
             spec = given_spec(self.model, arm)
-            if self.store.run(run_key(spec)) is not None:
-                judged = self.study.config.judged()
-                self._inside.diagnose(spec, trained[0] if trained else None, judged, self._has_time)
+            is_left = self.store.run(run_key(spec)) is not None and self._inside.left(spec, train, judged)
+            if is_left and not self._skips_extras():
+                self._inside.diagnose(spec, train, judged, self._has_time)
 
     def _diagnose_finals(self, raw: TaskRef, ref: TaskRef) -> None:
         evaluations = self.study.config.evaluations(raw)
@@ -375,10 +375,9 @@ class Runner:
         trial = measures.trial_scores(self.study, raw)
         wait = [(s, every) for s in finals] + [(s, trial) for s in self._losing(ref)]
         is_waiting = any(self.store.blobs.has(run_key(s)) and self._open(run_key(s), wanted) for s, wanted in wait)
+        is_waiting |= any(self.store.blobs.has(run_key(s)) and self._inside.left(s, ref, evaluations) for s in finals)
         if is_waiting or not all(self._is_scored(s, scores) for s in finals):
             self.store.want(self.study.key, mine, mine)  # nor may another study of this store drop them
-            return
-        if any(self.store.blobs.has(run_key(s)) and self._inside.left(s, ref, evaluations) for s in finals):
             return
         wanted = {run_key(s) for s in finals if s.arm.kind == "lora"}
         if config.keep == "best":

@@ -38,7 +38,7 @@ def measure(subject: Subject, options: Mapping[str, Any]) -> Iterator[Reading]:
     """Four readings a module. Raises ModelError naming the module whose weights are NaN, infinite or don't fit."""
     from rankscope.analysis.base_spectra import kept
     from rankscope.analysis.intruders import find, interference
-    from rankscope.models.update import layer_of
+    from rankscope.models.names import layer_of
 
     k, threshold = options["k"], float(options["threshold"])
     for name, delta in subject.update.deltas.items():

@@ -70,7 +70,7 @@ def measure(subject: Subject, options: Mapping[str, Any]) -> Iterator[Reading]:
 def _module(subject: Subject, name: str, delta: Delta) -> list[Reading]:
     from rankscope.analysis.spectra import shape_of, singular_values, spectral_norm
     from rankscope.models.delta import FactoredDelta
-    from rankscope.models.update import layer_of
+    from rankscope.models.names import layer_of
 
     values = singular_values(delta)
     rank = delta.rank if isinstance(delta, FactoredDelta) else None
@@ -89,7 +89,7 @@ def _module(subject: Subject, name: str, delta: Delta) -> list[Reading]:
 def _whole(subject: Subject, name: str, tensor: Tensor) -> tuple[float, Reading]:
     """The squared norm of what a parameter outside the linear modules has moved, and the reading of it."""
     from rankscope.analysis.spectra import finite
-    from rankscope.models.update import layer_of
+    from rankscope.models.names import layer_of
 
     try:
         before = subject.base.model.get_parameter(name).detach().double()
