@@ -76,15 +76,16 @@ def _requests(base: Base, task: Prepared) -> tuple[list[Request], int]:
 
 
 def _weighed(base: Base, task: Prepared, tick: Tick | None, batch_tokens: int) -> tuple[list[Response], int, int]:
-    """Responses, tokens passed through the model, and how many items had to be cut."""
+    """Responses, tokens passed through the model (shared ones once, no padding), and how many items had to be cut."""
     requests, cut = _requests(base, task)
-    found = weigh(base, requests, batch_tokens, tick, task.asks_greedy)
+    passed: list[int] = []
+    found = weigh(base, requests, batch_tokens, tick, task.asks_greedy, passed.append)
     responses = []
     for request, weights in zip(requests, found, strict=True):
         values, tops = zip(*weights, strict=True)
         counts = tuple(map(len, request.continuations))
         responses.append(Response(values, counts, greedy=tops if task.asks_greedy else ()))
-    return responses, sum(r.length for r in requests), cut
+    return responses, sum(passed), cut
 
 
 def _generated(base: Base, task: Prepared, tick: Tick | None, batch_tokens: int) -> tuple[list[Response], int, int]:

@@ -51,6 +51,7 @@ class Base:
     dtype: torch.dtype
     autocast: torch.dtype | None = None
     can_share: bool | None = field(default=None, init=False, repr=False)
+    can_keep: bool | None = field(default=None, init=False, repr=False)
     num_params: int = field(init=False)
     _last: tuple[str, tuple[int, ...]] | None = field(default=None, init=False, repr=False)
 
@@ -132,7 +133,7 @@ class Base:
     def hidden(
         self,
         ids: Int[Tensor, "B T"],
-        mask: Int[Tensor, "B S"] | Float[Tensor, "B 1 T T"] | None = None,
+        mask: Int[Tensor, "B S"] | Float[Tensor, "B 1 T S"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
         cache: object = None,
     ) -> Float[Tensor, "B T D"]:
