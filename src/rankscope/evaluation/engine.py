@@ -1,4 +1,4 @@
-"""Log-likelihoods with a shared prompt, and greedy generation. In: a Base and texts. Out: numbers and texts.
+"""Log-likelihoods with a shared prompt. In: a Base and tokens. Out: numbers.
 
 The choices of one question lie behind one copy of its prompt: each choice sees the prompt and itself, never another
 choice, and its positions go on from the prompt's end. Knows nothing about tasks or scores.
@@ -8,12 +8,11 @@ Legend: B rows, T tokens, P positions read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from rankscope.data.batching import budgeted
 from rankscope.errors import ModelError
@@ -177,58 +176,3 @@ def _sums(base: Base, hidden: Tensor, read: tuple[list[int], ...], owner: list[i
     sums = torch.zeros(num, device=base.device).index_add(0, owners, -nll)
     misses = torch.zeros(num, dtype=torch.long, device=base.device).index_add(0, owners, (~is_top).long())
     return list(zip(sums.tolist(), (misses == 0).tolist(), strict=True))
-
-
-@torch.inference_mode()
-def generate(base: Base, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, stop: Sequence[str] = (),
-             batch_tokens: int = 4096, tick: Tick | None = None,
-             ends: Collection[int] | None = None) -> list[str]:  # fmt: skip
-    """Greedy continuations, cut at the first stop text or end token (``ends``; None: those of the model).
-
-    Batches are padded on the left.
-    """
-    ends = base.ends if ends is None else ends
-    out = [""] * len(prompts)
-    lengths = [len(p) + max_new_tokens for p in prompts]
-    for batch in budgeted(sorted(range(len(prompts)), key=lambda i: (lengths[i], i)), lengths, batch_tokens):
-        found = _generate(base, [prompts[i] for i in batch], max_new_tokens, stop, ends)
-        for index, text in zip(batch, found, strict=True):
-            out[index] = text
-        if tick:
-            tick(len(batch))
-    return out
-
-
-def _generate(base: Base, prompts: list[tuple[int, ...]], most: int, stop: Sequence[str],
-              ends: Collection[int | None]) -> list[str]:  # fmt: skip
-    longest = max(map(len, prompts))
-    pad = base.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[*[pad] * (longest - len(p)), *p] for p in prompts], device=base.device)
-    lengths = torch.tensor([len(p) for p in prompts], device=base.device)
-    mask = (torch.arange(longest, device=base.device) >= longest - lengths[:, None]).long()
-    cache = DynamicCache(config=base.model.config)
-    texts: list[list[int]] = [[] for _ in prompts]
-    is_done = [False] * len(prompts)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    for _ in range(most):
-        hidden = base.hidden(ids, mask, positions, cache)
-        chosen = base.logits(hidden[:, -1]).argmax(-1)
-        for b, token in enumerate(chosen.tolist()):
-            if is_done[b]:
-                continue
-            if token in ends:
-                is_done[b] = True
-                continue
-            texts[b].append(token)
-            tail = base.decode(texts[b][-16:])
-            is_done[b] = any(s in tail for s in stop)
-        if all(is_done):
-            break
-        ids = chosen[:, None]
-        mask = torch.cat([mask, torch.ones_like(ids)], 1)
-        positions = positions[:, -1:] + 1
-    return [_cut(base.decode(t), stop) for t in texts]
-
-
-def _cut(text: str, stop: Sequence[str]) -> str:
-    return text[: min((text.find(s) for s in stop if s in text), default=len(text))]
