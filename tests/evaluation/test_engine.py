@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rankscope.errors import ModelError
-from rankscope.evaluation.engine import Request, generate, loglikelihoods, weigh
+from rankscope.evaluation.engine import Request, loglikelihoods, weigh
+from rankscope.evaluation.generation import generate
 from reference import plain
 
 

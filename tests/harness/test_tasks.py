@@ -100,7 +100,7 @@ def test_likelihood_without_the_question_is_taken_off_as_by_the_harness(write, h
 
 
 def test_a_last_word_counts_if_greedy_generation_would_write_it(base, write, harness, scored):
-    from rankscope.evaluation.engine import generate
+    from rankscope.evaluation.generation import generate
 
     found = rows(0, 4)
     for row, question in zip(found, ("sort b a c", "sort d a e"), strict=False):  # what the model itself would say

@@ -10,7 +10,8 @@ import transformers as hf
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from rankscope.data.batching import join
-from rankscope.evaluation.engine import Request, generate, loglikelihoods, sharing
+from rankscope.evaluation.engine import Request, loglikelihoods, sharing
+from rankscope.evaluation.generation import generate
 from rankscope.models.adapter import export_adapter, write_adapter
 from rankscope.models.base import Base
 from rankscope.models.lora import AdapterBank, find_targets

@@ -1,4 +1,4 @@
-"""Log-likelihoods of continuations, and greedy generation. In: a Base and texts. Out: numbers and texts.
+"""Log-likelihoods of continuations. In: a Base and tokens. Out: numbers.
 
 What texts have in common is computed once where the model can do that (``tree`` plans it, ``prefix`` computes it); that
 is found out by asking the model itself. Knows nothing about tasks or scores.
@@ -9,14 +9,12 @@ Legend: B rows, T tokens.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from rankscope.data.batching import budgeted
 from rankscope.errors import ModelError
 from rankscope.evaluation.prefix import keep, plain_states, read, states
 from rankscope.evaluation.tree import Group, Pack, Text, pack, plan
@@ -158,58 +156,3 @@ def _by_the_model(base: Base, prompt: tuple[int, ...], continuation: tuple[int, 
 
 def _close(found: Sequence[float], expected: Sequence[float], near: float) -> bool:
     return all(abs(a - b) <= near * max(1.0, abs(b)) for a, b in zip(found, expected, strict=True))
-
-
-@torch.inference_mode()
-def generate(base: Base, prompts: Sequence[tuple[int, ...]], max_new_tokens: int, stop: Sequence[str] = (),
-             batch_tokens: int = 4096, tick: Tick | None = None,
-             ends: Collection[int] | None = None) -> list[str]:  # fmt: skip
-    """Greedy continuations, cut at the first stop text or end token (``ends``; None: those of the model).
-
-    Batches are padded on the left.
-    """
-    ends = base.ends if ends is None else ends
-    out = [""] * len(prompts)
-    lengths = [len(p) + max_new_tokens for p in prompts]
-    for batch in budgeted(sorted(range(len(prompts)), key=lambda i: (lengths[i], i)), lengths, batch_tokens):
-        found = _generate(base, [prompts[i] for i in batch], max_new_tokens, stop, ends)
-        for index, text in zip(batch, found, strict=True):
-            out[index] = text
-        if tick:
-            tick(len(batch))
-    return out
-
-
-def _generate(base: Base, prompts: list[tuple[int, ...]], most: int, stop: Sequence[str],
-              ends: Collection[int | None]) -> list[str]:  # fmt: skip
-    longest = max(map(len, prompts))
-    pad = base.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[*[pad] * (longest - len(p)), *p] for p in prompts], device=base.device)
-    lengths = torch.tensor([len(p) for p in prompts], device=base.device)
-    mask = (torch.arange(longest, device=base.device) >= longest - lengths[:, None]).long()
-    cache = DynamicCache(config=base.model.config)
-    texts: list[list[int]] = [[] for _ in prompts]
-    is_done = [False] * len(prompts)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    for _ in range(most):
-        hidden = base.hidden(ids, mask, positions, cache)
-        chosen = base.logits(hidden[:, -1]).argmax(-1)
-        for b, token in enumerate(chosen.tolist()):
-            if is_done[b]:
-                continue
-            if token in ends:
-                is_done[b] = True
-                continue
-            texts[b].append(token)
-            tail = base.decode(texts[b][-16:])
-            is_done[b] = any(s in tail for s in stop)
-        if all(is_done):
-            break
-        ids = chosen[:, None]
-        mask = torch.cat([mask, torch.ones_like(ids)], 1)
-        positions = positions[:, -1:] + 1
-    return [_cut(base.decode(t), stop) for t in texts]
-
-
-def _cut(text: str, stop: Sequence[str]) -> str:
-    return text[: min((text.find(s) for s in stop if s in text), default=len(text))]

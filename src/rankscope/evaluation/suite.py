@@ -6,7 +6,8 @@ import time
 
 from rankscope.data.batching import Example, fit_prompt
 from rankscope.errors import DataError, RunFailed
-from rankscope.evaluation.engine import Request, Tick, generate, weigh
+from rankscope.evaluation.engine import Request, Tick, weigh
+from rankscope.evaluation.generation import generate
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.records import EvalResult, Ledger
 from rankscope.tasks.scoring import Response

@@ -21,7 +21,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from rankscope.data.batching import fit_prompt
 from rankscope.errors import InputError, ModelError
-from rankscope.evaluation.engine import Request, Weight, generate, weigh
+from rankscope.evaluation.engine import Request, Weight, weigh
+from rankscope.evaluation.generation import generate
 from rankscope.models.base import load
 from rankscope.models.given import read_given, wearing
 from rankscope.models.locate import adapter_folder

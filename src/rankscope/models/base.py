@@ -52,6 +52,8 @@ class Base:
     autocast: torch.dtype | None = None
     can_share: bool | None = field(default=None, init=False, repr=False)
     can_keep: bool | None = field(default=None, init=False, repr=False)
+    can_read: bool | None = field(default=None, init=False, repr=False)
+    token_bytes: int | None = field(default=None, init=False, repr=False)
     num_params: int = field(init=False)
     _last: tuple[str, tuple[int, ...]] | None = field(default=None, init=False, repr=False)
 
@@ -136,16 +138,18 @@ class Base:
         mask: Int[Tensor, "B S"] | Float[Tensor, "B 1 T S"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
         cache: object = None,
+        **given: object,
     ) -> Float[Tensor, "B T D"]:
         """Last hidden states, after the final norm; with ``cache`` also fills it.
 
-        ``mask`` says which tokens are real (1 or 0), or is added to the attention scores.
+        ``mask`` says which tokens are real (1 or 0), or is added to the attention scores. ``given`` goes on to the
+        attention of every layer.
         """
         decoder = self.model.base_model
         more = {} if cache is None else {_cache_word(decoder): cache}
         with self.products():
             out = decoder(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **more
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=cache is not None, **more, **given
             )
         return out.last_hidden_state
 
