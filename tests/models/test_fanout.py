@@ -1,4 +1,4 @@
-"""Lower layers computed once for all runs: losses and gradients are those of the plain path, or the plain path stays."""
+"""Lower layers computed once for all runs: losses and gradients are the plain path's, or the plain path stays."""
 
 from __future__ import annotations
 
