@@ -13,8 +13,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,7 @@ from torch import Tensor
 from rankscope.data.batching import Example
 from rankscope.errors import RunFailed
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
+from rankscope.models.fanout import FanOut, fan_out
 from rankscope.models.lora import AdapterBank, Draw
 from rankscope.records import CurvePoint
 from rankscope.training import checkpoint
@@ -45,6 +46,7 @@ class Loop:
     parts: int = 1
     notes: list[str] | None = None
     peak_bytes: int = 0
+    _fans: dict[tuple[str, ...], FanOut | None] = field(default_factory=dict, init=False, repr=False)
 
     def train(self, trainees: Sequence[Trainee], tick: Tick | None = None) -> None:
         """Train all to the end, or to their own divergence. Resumes from a checkpoint of them in ``folder``."""
@@ -134,8 +136,22 @@ class Loop:
         with (
             self.bank.route(groups, draw) if self.bank else nullcontext(),
             _Checkpointing(self.base, live[0].spec.recipe),
+            self._fanned(live, rows),
         ):
             yield
+
+    def _fanned(self, live: list[Trainee], rows: list[list[Example]]) -> AbstractContextManager:
+        """Layers under the lowest adapted one are computed once for all runs, where these have the same rows."""
+        if self.bank is None or len(live) < 2 or any(group != rows[0] for group in rows):
+            return nullcontext()
+        keys = tuple(t.key for t in live)
+        if keys not in self._fans:
+            self._fans[keys] = fan_out(self.base, [name for t in live for name in t.names])
+        fan, num = self._fans[keys], len(rows[0])
+        kind = (num == 1, len({len(e.ids) for e in rows[0]}) > 1)
+        if fan is None or not fan.is_right(lambda: self._nll(live, rows), num, len(live), kind):
+            return nullcontext()
+        return fan.over(num, len(live))
 
     def _nll(self, live: list[Trainee], rows: list[list[Example]]) -> Float[Tensor, " K"]:
         """Summed negative log-likelihood of each run's rows, in one pass over the base."""
