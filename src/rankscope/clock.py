@@ -23,8 +23,7 @@ MODEL = ("training", "validation", "scoring", "divergence", "diagnosing")
 """The stages in which the model computes."""
 OTHER = STAGES[-1]
 MOST = 0.005
-"""Share of the time that sampling may take; the first ``_FREE`` samples of a kind of work are taken in any case."""
-_FREE = 2
+"""Share of the time that sampling may take; the first sample of a kind of work is taken in any case."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Clock:
             return False
         self._switch()
         spent, wall = self._seconds["sampling"], self._since - self._began
-        return len(self._samples.get((stage, kind), ())) < _FREE or spent <= self.most * wall
+        return (stage, kind) not in self._samples or spent <= self.most * wall
 
     def measured(self, stage: str, kind: str, seconds: float) -> None:
         """Count seconds of one kind of a stage's work, sampled or not."""

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -129,19 +130,24 @@ class _Pieces:
 
 def sample_of(events: Iterable[Any], seconds: float) -> Sample:
     """A piece of ``seconds`` by operator and part. If operators ran side by side, their sum stands for the seconds."""
-    events = list(events)
-    kernels = [e for e in events if e.device_type() == DeviceType.CUDA and not e.is_user_annotation()]
-    host = [e for e in events if e.device_type() == DeviceType.CPU]
-    own = [(e.name(), part_of(e.name()), e.duration_ns()) for e in kernels] if kernels else _own(host)
+    host, kernels, flops = [], [], 0.0
+    for event in events:  # some hundred thousand
+        name = event.name()
+        if event.device_type() == DeviceType.CPU:
+            host.append((event.start_thread_id(), event.start_ns(), -event.duration_ns(), name))
+            if is_product(name):
+                flops += product_flops(name, event.shapes())
+        elif not event.is_user_annotation():
+            kernels.append((name, part_of(name), event.duration_ns()))
     parts, operators = defaultdict(float), defaultdict(float)
-    for name, part, nanoseconds in own:
+    for name, part, nanoseconds in kernels or _own(host):
         parts[part] += nanoseconds * 1e-9
         operators[name] += nanoseconds * 1e-9
-    flops = sum(product_flops(e.name(), e.shapes()) for e in host if _word(e.name()) in _PRODUCTS)
     return Sample(max(seconds, sum(parts.values())), parts["products"], parts["attention"], parts["optimiser"], flops,
                   dict(operators))  # fmt: skip
 
 
+@lru_cache(maxsize=10_000)
 def part_of(name: str, around: str = "rest") -> str:
     """The part of the work that an operator or kernel belongs to; in attention or the optimiser, theirs."""
     if around in ("attention", "optimiser"):
@@ -150,7 +156,13 @@ def part_of(name: str, around: str = "rest") -> str:
         return "optimiser"
     if any(word in name for word in _ATTENTION) or _word(name) in ("_softmax", "_softmax_backward_data"):
         return "attention"
-    return "products" if _word(name) in _PRODUCTS or any(word in name for word in _KERNELS) else "rest"
+    return "products" if is_product(name) or any(word in name for word in _KERNELS) else "rest"
+
+
+@lru_cache(maxsize=10_000)
+def is_product(name: str) -> bool:
+    """Whether an operator is a matrix product, in place or not (``aten::addmm_``)."""
+    return _word(name) in _PRODUCTS
 
 
 def product_flops(name: str, shapes: list[list[int]]) -> float:
@@ -197,11 +209,13 @@ def _best(rows: int, shape: tuple[int, int], device: torch.device, dtype: torch.
     return min(found[1:])
 
 
-def _own(events: list[Any]) -> Iterator[tuple[str, str, int]]:
-    """Name, part and own nanoseconds of every operator: its time less that of the operators directly inside it."""
-    found = sorted((e.start_thread_id(), e.start_ns(), -e.duration_ns(), e.name()) for e in events)
+def _own(events: list[tuple[int, int, int, str]]) -> Iterator[tuple[str, str, int]]:
+    """Name, part and own nanoseconds of every operator: its time less that of the operators directly inside it.
+
+    ``events``: thread, start, minus the duration (so that of two that start together the outer one is first), name.
+    """
     open_: list[list[Any]] = []  # thread, end, own nanoseconds, name, part
-    for thread, start, minus, name in found:
+    for thread, start, minus, name in sorted(events):
         while open_ and (open_[-1][0] != thread or open_[-1][1] <= start):
             yield _closed(open_)
         if open_:
@@ -217,7 +231,7 @@ def _closed(open_: list[list[Any]]) -> tuple[str, str, int]:
 
 
 def _word(name: str) -> str:
-    """``aten::addmm_`` as ``addmm``: in place or not is the same work."""
+    """``aten::addmm_`` as ``addmm``."""
     return name.rpartition("::")[2].rstrip("_")
 
 

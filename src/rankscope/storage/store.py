@@ -48,7 +48,7 @@ class Store:
     """An open store; a context manager. Readers may open it while one writer works."""
 
     def __init__(self, folder: Path, engine: Engine, lock: FileLock | None, clock: Clock):
-        self.folder, self._engine, self._lock, self._clock = folder, engine, lock, clock
+        self.folder, self.clock, self._engine, self._lock = folder, clock, engine, lock
         self.blobs = Blobs(folder / "blobs", clock)
         self._version = 0  # the schema found
 
@@ -56,7 +56,7 @@ class Store:
     def open(cls, folder: str | Path, write: bool = True, clock: Clock | None = None) -> Store:
         """Open, and make it if ``write``. Raises StoreError: missing, in use, damaged, or made by a newer version.
 
-        ``clock`` takes the time of what is written.
+        Whoever works for the store times that work on its ``clock``; one of nobody's if none is given.
         """
         folder = Path(folder)
         if not write and not (folder / "rankscope.db").is_file():
@@ -294,7 +294,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with self._clock.stage("writing"), self._translated(), self._engine.begin() as db:
+        with self.clock.stage("writing"), self._translated(), self._engine.begin() as db:
             yield db
 
     @contextmanager

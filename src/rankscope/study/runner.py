@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from rankscope.errors import DamagedWeights, ModelError, StoreError
 from rankscope.evaluation import divergence
-from rankscope.evaluation.suite import evaluate, text_rows
+from rankscope.evaluation.suite import BATCH_TOKENS, evaluate, text_rows
 from rankscope.models.base import OUT_OF_MEMORY, load
 from rankscope.models.locate import check_safetensors
 from rankscope.provenance import environment
@@ -55,7 +55,8 @@ class Runner:
         Scores in one must not be set against a base's in another. ``dtype: auto`` depends on the device.
         """
         if self._base is None:
-            self._base = load(self.model)
+            with self.store.clock.stage("loading"):
+                self._base = load(self.model)
         found, now = self.store.run(run_key(base_spec(self.model))), where(self._base)
         before = found.environment if found is not None else {}
         for name in ("device", "dtype") if before else ():
@@ -142,7 +143,9 @@ class Runner:
                     self._diagnose(spec, ref, evaluations)
                     self._drop_large(spec, [*scores, *more], self._inside.left(spec, ref, evaluations))
         if left and self.progress:
-            self.progress.table([r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name])
+            with self.store.clock.stage("statistics"):
+                rows = [r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name]
+            self.progress.table(rows)
 
     def _score_trials(self, raw: TaskRef, ref: TaskRef) -> None:
         """Score the trials that lost, where their weights are still there: forgetting at every rate tried."""
@@ -271,19 +274,22 @@ class Runner:
             return
         jobs = [(measure, *self._job(measure)) for measure in left]
         tick = ticker(self.progress, f"scoring {label}", "items", sum(size for _, size, _ in jobs))
-        with weights(self.base) as base:
+        with ExitStack() as stack:
+            with self.store.clock.stage("loading"):
+                base = stack.enter_context(weights(self.base))
             for measure, _, job in jobs:
                 self.store.put_eval(job(base, key, tick), measure.ref, measure.key)
                 self._trainer.tried.add(key + measure.key)
 
     def _job(self, measure: Measure) -> tuple[int, Callable[..., EvalResult]]:
         """How many items a measure has, and what to do with a base under weights. The base itself is untouched yet."""
+        own, clock = measure.key, self.store.clock
         if measure.kind in ("rows", "text"):
             known = self._reference(measure)
-            return len(known.rows), lambda base, key, tick: divergence.measure(base, known, key, measure.key, tick)
+            return len(known.rows), lambda base, key, tick: divergence.measure(base, known, key, own, tick, clock)
         task = measure.part(self._questions(measure.ref))
-        other = (NOISE_TOKENS,) if measure.kind == "noise" else ()
-        return len(task.samples), lambda base, key, tick: evaluate(base, task, key, measure.key, tick, *other)
+        size = NOISE_TOKENS if measure.kind == "noise" else BATCH_TOKENS
+        return len(task.samples), lambda base, key, tick: evaluate(base, task, key, own, tick, size, clock)
 
     def _questions(self, ref: TaskRef) -> tasks.Prepared:
         if ref not in self._prepared:
@@ -300,7 +306,8 @@ class Runner:
                 task = measure.part(self._questions(measure.ref))
                 rows = text_rows(self.base, task)
                 items = [Score(s.id, 0.0, s.subject, s.cluster) for s in task.samples]
-            self._references[measure.key] = divergence.reference(self.base, rows, items)
+            with self.store.clock.stage("divergence"):
+                self._references[measure.key] = divergence.reference(self.base, rows, items)
         return self._references[measure.key]
 
     def _tidy(self, raw: TaskRef, ref: TaskRef) -> None:

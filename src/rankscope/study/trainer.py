@@ -64,7 +64,9 @@ class Trainer:
         name = content_key(sorted(k for k, _ in runs))
         label = f"{ref.name}, {what}: {', '.join(dict.fromkeys(s.arm.name for s in specs))}"
         folder, every = self.store.checkpoint_folder(name), self.study.config.training.checkpoint_seconds
-        trained = train(self._base(), runs, self.set(ref), folder, ticker(self.progress, label, "steps"), every)
+        tick = ticker(self.progress, label, "steps")
+        with self.store.clock.stage("training"):
+            trained = train(self._base(), runs, self.set(ref), folder, tick, every, self.store.clock)
         done = []
         if len(specs) > 1 and all((t.failed or "").startswith(OUT_OF_MEMORY) for t in trained.trainees):
             trained.close()
@@ -96,6 +98,8 @@ class Trainer:
     def set(self, ref: TaskRef) -> TrainSet:
         """A train task's rows as tokens, with the validation rows carved from them."""
         if ref not in self._sets:
-            samples = tasks.train_samples(ref, self.study.data_dir)
-            self._sets[ref] = encode_train_set(self._base(), samples, self.study.config.recipe())
+            base = self._base()
+            with self.store.clock.stage("tokenising"):
+                samples = tasks.train_samples(ref, self.study.data_dir)
+                self._sets[ref] = encode_train_set(base, samples, self.study.config.recipe())
         return self._sets[ref]
