@@ -90,7 +90,7 @@ class _Pieces:
     def begin(self, kind: str, is_sampled: bool) -> None:
         if is_sampled and not torch.autograd._profiler_enabled():  # somebody else's profile goes first
             with self.clock.stage("sampling"), _hushed():
-                found = product_rate(self.base.model)  # again each time: the best seen is what the machine can do
+                found = product_rate(self.base.model.base_model)  # again each time: the best seen is what the machine can do
                 self.clock.ceiling = max(found or 0.0, self.clock.ceiling or 0.0) or None
                 self._wait()
                 self._profile = profile(use_device=_device(self.base), record_shapes=True)
@@ -176,12 +176,13 @@ def product_flops(name: str, shapes: list[list[int]]) -> float:
     return 2.0 * rows * (factors[1][-1] if len(factors[1]) > 1 else 1)
 
 
-def product_rate(model: nn.Module) -> float | None:
+def product_rate(decoder: nn.Module) -> float | None:
     """FLOPs a second of matrix products in the shapes of the model's own linear layers, each the best of three.
 
     None for a model without such layers (their weights packed in 4 bits, say).
     """
-    layers = [m.weight for m in model.base_model.modules() if isinstance(m, nn.Linear) and m.weight.is_floating_point()]
+    weights = (getattr(m, "weight", None) for m in decoder.modules() if not isinstance(m, nn.Embedding))
+    layers = [w for w in weights if w is not None and w.ndim == 2 and w.is_floating_point()]
     counts: dict[tuple[int, int], int] = defaultdict(int)
     for weight in layers:
         counts[tuple(weight.shape)] += 1
