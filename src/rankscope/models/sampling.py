@@ -90,7 +90,7 @@ class _Pieces:
     def begin(self, kind: str, is_sampled: bool) -> None:
         if is_sampled and not torch.autograd._profiler_enabled():  # somebody else's profile goes first
             with self.clock.stage("sampling"), _hushed():
-                found = product_rate(self.base.model.base_model)  # again each time: the best seen is what the machine can do
+                found = product_rate(self.base.model.base_model)  # each time: the best seen is what the machine can do
                 self.clock.ceiling = max(found or 0.0, self.clock.ceiling or 0.0) or None
                 self._wait()
                 self._profile = profile(use_device=_device(self.base), record_shapes=True)
