@@ -68,8 +68,8 @@ def operators(clock: Clock, found: Breakdown) -> list[dict]:
         sums[BETWEEN] += max(0.0, found.stages[stage] - sum(own.values()))
     whole = sum(found.stages[stage] for stage in found.work)
     largest = sorted(sums.items(), key=lambda item: -item[1])
-    return [{"operator": name, "part": part_of(name), "seconds": round(seconds, 2), "%": round(100 * seconds / whole, 1)}
-            for name, seconds in largest]  # fmt: skip
+    return [{"operator": name, "part": part_of(name), "seconds": round(own, 2), "%": round(100 * own / whole, 1)}
+            for name, own in largest]  # fmt: skip
 
 
 def main() -> int:
