@@ -161,6 +161,35 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one stage's seconds went into, as ``samples`` of it say: shares of them that add up to one.
+
+    ``reached`` is the rate of the stage's matrix products, by count, over what this machine's can be; None: not known.
+    """
+
+    products: float
+    attention: float
+    optimiser: float
+    rest: float
+    reached: float | None
+    samples: int
+    sampled_seconds: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Where a command's wall time went: ``stages`` add up to ``seconds``; ``work`` by stage, where it was sampled.
+
+    ``ceiling``: matrix-product FLOPs a second of this machine, on the model's own shapes; None: not measured.
+    """
+
+    seconds: float
+    stages: dict[str, float]
+    work: dict[str, Work]
+    ceiling: float | None
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What training one run gave. ``blob`` names the stored weights (None: not kept)."""
 

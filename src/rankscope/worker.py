@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rankscope.clock import Clock
 from rankscope.data.batching import Example, budgeted
 from rankscope.errors import RunFailed
-from rankscope.models import adapter
+from rankscope.models import adapter, sampling
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.models.lora import AdapterBank, num_below
 from rankscope.provenance import environment
@@ -36,6 +37,7 @@ class Trained:
     trainees: list[Trainee]
     notes: list[str] = field(default_factory=list)
     peak_bytes: int = 0
+    clock: Clock = field(default_factory=Clock)
 
     @contextmanager
     def using(self, key: str) -> Iterator[Base]:
@@ -59,7 +61,11 @@ class Trained:
         if trainee.failed:
             return RunResult(status="failed", message=trainee.failed, **common)
         try:
-            with self.using(trainee.key):
+            with (
+                self.clock.stage("validation"),
+                self.using(trainee.key),
+                sampling.passes(self.clock, "validation", self.base),
+            ):
                 items = validation_losses(self.base, trainee.data.validation, spec.recipe.batch_tokens)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -84,12 +90,13 @@ class Trained:
 
 
 def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folder: Path | None = None,
-          tick: Tick | None = None, every: float = 60.0) -> Trained:  # fmt: skip
+          tick: Tick | None = None, every: float = 60.0, clock: Clock | None = None) -> Trained:  # fmt: skip
     """Train LoRA runs of one seed together, or one full run. Out of memory fails the whole cohort, run by run."""
+    clock = clock or Clock()
     is_full = runs[0][1].arm.kind == "full"
     mine = base.trainable_copy() if is_full else base
     bank = None if is_full else AdapterBank(mine)
-    trained = Trained(mine, bank, [])
+    trained = Trained(mine, bank, [], clock=clock)
     try:
         trained.trainees = [recruit(mine, bank, key, spec, data) for key, spec in runs]
         if bank is not None and hasattr(base.model.config, "num_experts_per_tok"):
@@ -101,7 +108,7 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
             trained.notes.append(f"{data.cut} training rows were cut to max_length")
         if mine.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(mine.device)
-        loop = Loop(mine, bank, folder, every, notes=trained.notes)
+        loop = Loop(mine, bank, folder, every, notes=trained.notes, clock=clock)
         try:
             loop.train(trained.trainees, tick)
         finally:

@@ -60,7 +60,7 @@ class FakeStudy:
     def result(self, store):
         return self.outcome()
 
-    def run(self, store, progress=None, budget_seconds=None):
+    def run(self, store, progress=None, budget_seconds=None, clock=None):
         self.calls.append(("run", store, budget_seconds))
         if progress is not None:
             progress.stage("working")

@@ -14,7 +14,7 @@ from rankscope.errors import ConfigError, InputError
 from rankscope.models import base as models
 from rankscope.records import Diagnosis, Ledger, Reading
 from rankscope.storage.store import Store
-from rankscope.study import runner
+from rankscope.study import runner, trainer
 from rankscope.study.study import Study
 
 PLUGIN = """
@@ -63,7 +63,7 @@ def norms(result):
 
 
 def test_a_finished_study_is_looked_into_without_training_and_only_once(small, store, look, monkeypatch):
-    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("something was trained"))
     result = Study.load(asked(small, look)).run(store)
     frame = norms(result)
     assert set(frame.arm) == {"lora-r1", "lora-r4"} and set(frame.seed) == {0, 1}  # full SFT's weights are gone

@@ -13,7 +13,7 @@ from rankscope.cli.main import main
 from rankscope.errors import ConfigError, DataError, ModelError, PluginError
 from rankscope.models.base import load
 from rankscope.records import ModelRef
-from rankscope.study import runner
+from rankscope.study import runner, trainer
 from rankscope.study.study import Study, score
 
 ASKED = {"in_domain": [{"task": "demo_people"}], "retention": [{"task": "demo_facts"}, {"task": "demo_text"}]}
@@ -45,7 +45,7 @@ def values(result, arm):
 
 
 def test_an_adapter_added_to_a_study_has_the_scores_of_the_run_that_made_it(small, store, adapter, monkeypatch):
-    monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(trainer, "train", lambda *_: pytest.fail("something was trained"))
     small["arms"].append({"adapter": {"path": str(adapter), "name": "last-year"}})
     result = Study.load(small).run(store)
     assert result.is_complete

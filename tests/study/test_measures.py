@@ -16,14 +16,14 @@ from rankscope.cli.answer import outcome
 from rankscope.errors import DamagedWeights, StoreError
 from rankscope.evaluation import divergence
 from rankscope.storage.store import Store
-from rankscope.study import measures, runner
+from rankscope.study import measures, runner, trainer
 from rankscope.study.study import Study
 from rankscope.study.weights import applied
 
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("something was trained"))
 
 
 def of(result, arm, role="final"):
@@ -168,7 +168,7 @@ def test_a_budget_that_ends_before_the_trials_are_scored_keeps_their_weights_for
         assert all(opened.blobs.has(key) for key in keys)
     assert study.plan(tmp_path).forecast.score_seconds > 0 and study.plan(tmp_path).forecast.train_seconds == 0
     monkeypatch.undo()
-    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("something was trained"))
     second = study.run(tmp_path)
     assert all((key, "demo_facts") in second.evidence.evals for key in keys)
     assert not second.has_more_to_measure and "rankscope run" not in outcome(second, again="rankscope run", then="done")
@@ -292,8 +292,8 @@ def test_weights_that_turn_out_damaged_cost_a_finished_study_the_divergence_and_
 
 
 def test_weights_that_turn_out_damaged_are_trained_again_where_scores_are_left(small, store, monkeypatch):
-    trained, train = [], runner.train
-    monkeypatch.setattr(runner, "train", lambda base, runs, *rest: trained.extend(runs) or train(base, runs, *rest))
+    trained, train = [], trainer.train
+    monkeypatch.setattr(trainer, "train", lambda base, runs, *rest: trained.extend(runs) or train(base, runs, *rest))
     study, notes = Study.load(small), Notes()
     key = of(study.result(store), "lora-r4")[1]
     spoil(store, key, "unfinite")
@@ -357,7 +357,7 @@ def test_scores_of_a_trial_that_fail_are_told_and_fail_nothing(small, tmp_path, 
     keys = [key for arm in ("lora-r1", "lora-r4") for key in of(first, arm, "trial")]
     with Store.open(tmp_path, write=False) as opened:
         assert all(opened.blobs.has(key) for key in keys)  # the next command tries again
-    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("something was trained"))
     second = study.run(tmp_path)
     assert {second.evidence.evals[key, "demo_facts"].status for key in keys} == {"done"}
     with Store.open(tmp_path, write=False) as opened:

@@ -10,7 +10,7 @@ import torch
 from rankscope.errors import InputError
 from rankscope.records import TaskRef
 from rankscope.storage.store import Store
-from rankscope.study import measures, plan, runner
+from rankscope.study import measures, plan, runner, trainer
 from rankscope.study.plan import base_spec, run_key
 from rankscope.study.study import Study
 from rankscope.training.loop import Loop
@@ -20,7 +20,7 @@ from rankscope.training.loop import Loop
 def work(monkeypatch):
     """Names of the runs that are really trained, and of the tasks that are really scored."""
     done: list[str] = []
-    train, evaluate = runner.train, runner.evaluate
+    train, evaluate = trainer.train, runner.evaluate
 
     def training(base, runs, *rest):
         done.extend(f"train {spec.arm.name} lr{spec.lr:g} seed{spec.seed}" for _, spec in runs)
@@ -30,7 +30,7 @@ def work(monkeypatch):
         done.append(f"score {task.ref.name}")
         return evaluate(base, task, *rest)
 
-    monkeypatch.setattr(runner, "train", training)
+    monkeypatch.setattr(trainer, "train", training)
     monkeypatch.setattr(runner, "evaluate", scoring)
     return done
 

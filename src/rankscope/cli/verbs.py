@@ -18,6 +18,7 @@ import typer
 import rankscope
 from rankscope.cli import console
 from rankscope.cli.answer import STORE, Asked, answer, failures, first_line, outcome, summary, to_json
+from rankscope.cli.timing import timed
 from rankscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -176,15 +177,16 @@ def run(
 ) -> None:
     """Do the runs that are not done yet.
 
-    Stopping it loses nothing that is finished: run it again to go on. Exit code 1 if a run failed.
+    Stopping it loses nothing that is finished: run it again to go on. It ends with where its time went (see
+    docs/performance.md). Exit code 1 if a run failed.
     """
     seconds = None if budget is None else parse_duration(budget)
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
     loaded = load(asked)
-    with open_progress(quiet) as progress:
-        result = loaded.run(store, progress=progress, budget_seconds=seconds)
+    with timed(quiet) as clock, open_progress(quiet) as progress:
+        result = loaded.run(store, progress=progress, budget_seconds=seconds, clock=clock)
     text = outcome(result, again=asked.next("run"), then=f"Next: {asked.next('report')}")
-    answer(ctx, as_json, summary(result), text)
+    answer(ctx, as_json, {**summary(result), "time": clock.breakdown()}, text)
     _exit_if_failed(result)
 
 

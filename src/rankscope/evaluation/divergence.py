@@ -13,7 +13,6 @@ Legend: B rows, T tokens, P label positions, D hidden size, V vocabulary.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rankscope.clock import Clock
 from rankscope.data.batching import Example, budgeted
+from rankscope.models import sampling
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory, token_kl
 from rankscope.records import EvalResult, Ledger, Score
 
@@ -50,18 +51,22 @@ def reference(base: Base, rows: Sequence[Example], scores: Sequence[Score], batc
     return Reference(tuple(rows), tuple(scores), batches, hidden, base.head())
 
 
-def measure(arm: Base, known: Reference, run_key: str, key: str, tick: Tick | None = None) -> EvalResult:
+def measure(
+    arm: Base, known: Reference, run_key: str, key: str, tick: Tick | None = None, clock: Clock | None = None
+) -> EvalResult:
     """The divergence of every item. A failed row if one is not finite or memory ends; never a zero in its place."""
-    began = time.monotonic()
+    clock = clock or Clock()
+    began = clock.working()
     tokens = sum(len(row.ids) for row in known.rows)
     try:
-        values = divergences(arm, known, tick)
+        with clock.stage("divergence"), sampling.passes(clock, "divergence", arm):
+            values = divergences(arm, known, tick)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        ledger = Ledger(seconds=time.monotonic() - began)
+        ledger = Ledger(seconds=clock.working() - began)
         return EvalResult(run_key, key, "failed", f"{OUT_OF_MEMORY} in the divergence", "kl", None, (), ledger)
-    ledger = Ledger(seconds=time.monotonic() - began, tokens=tokens, flops=2.0 * arm.num_params * tokens)
+    ledger = Ledger(seconds=clock.working() - began, tokens=tokens, flops=2.0 * arm.num_params * tokens)
     for score, value in zip(known.scores, values, strict=True):
         if not math.isfinite(value):
             what = f"the divergence of item {score.item} is not finite"

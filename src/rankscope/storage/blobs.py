@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rankscope.clock import Clock
 from rankscope.errors import StoreError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -17,8 +18,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 class Blobs:
     """``<folder>/<key[:2]>/<key>.safetensors``. Temporary files end in ``.new`` and never count as blobs."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, clock: Clock | None = None):
+        self.folder, self._clock = folder, clock or Clock()
 
     def path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.safetensors"
@@ -44,11 +45,12 @@ class Blobs:
         target = self.path(key)
         new = target.with_suffix(".new")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield new
-            with open(new, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(new, target)
+            with self._clock.stage("writing"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                yield new
+                with open(new, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(new, target)
         except OSError as error:
             if error.errno in FULL:
                 raise full_disk(self.folder) from error

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError
 
+from rankscope.clock import Clock
 from rankscope.errors import StoreError
 from rankscope.provenance import canonical_json, plain
 from rankscope.records import (
@@ -46,20 +47,23 @@ _LEAST_FREE = 64 * 1024  # bytes; SQLite's shared memory grows by 32 KiB
 class Store:
     """An open store; a context manager. Readers may open it while one writer works."""
 
-    def __init__(self, folder: Path, engine: Engine, lock: FileLock | None):
-        self.folder, self._engine, self._lock = folder, engine, lock
-        self.blobs = Blobs(folder / "blobs")
+    def __init__(self, folder: Path, engine: Engine, lock: FileLock | None, clock: Clock):
+        self.folder, self.clock, self._engine, self._lock = folder, clock, engine, lock
+        self.blobs = Blobs(folder / "blobs", clock)
         self._version = 0  # the schema found
 
     @classmethod
-    def open(cls, folder: str | Path, write: bool = True) -> Store:
-        """Open, and make it if ``write``. Raises StoreError: missing, in use, damaged, or made by a newer version."""
+    def open(cls, folder: str | Path, write: bool = True, clock: Clock | None = None) -> Store:
+        """Open, and make it if ``write``. Raises StoreError: missing, in use, damaged, or made by a newer version.
+
+        Whoever works for the store times that work on its ``clock``; one of nobody's if none is given.
+        """
         folder = Path(folder)
         if not write and not (folder / "rankscope.db").is_file():
             raise StoreError("no store here", got=str(folder), hint="Next: rankscope run STUDY")
         lock = _lock(folder) if write else None
         engine = _engine(folder, write)
-        store = cls(folder, engine, lock)
+        store = cls(folder, engine, lock, clock or Clock())
         with ExitStack() as undo:
             undo.callback(store.close)
             store._migrate(write)
@@ -290,7 +294,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with self._translated(), self._engine.begin() as db:
+        with self.clock.stage("writing"), self._translated(), self._engine.begin() as db:
             yield db
 
     @contextmanager

@@ -50,6 +50,11 @@ class Diagnoser:
         if not left or not has_time():
             return
         base = self._base()
+        with self.store.clock.stage("diagnosing"):
+            self._diagnose(base, spec, train, left, has_time)
+
+    def _diagnose(self, base: Base, spec: RunSpec, train: TaskRef | None, left: list[Wanted],
+                  has_time: Callable[[], bool]) -> None:  # fmt: skip
         if self._subjects is None:
             self._subjects = Subjects(self.study, base, self.store.cache)
         update, label = self._update(base, spec), f"looking inside {spec.arm.name}"

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from rankscope.errors import DamagedWeights, ModelError, StoreError
 from rankscope.evaluation import divergence
-from rankscope.evaluation.suite import evaluate, text_rows
+from rankscope.evaluation.suite import BATCH_TOKENS, evaluate, text_rows
 from rankscope.models.base import OUT_OF_MEMORY, load
 from rankscope.models.locate import check_safetensors
-from rankscope.provenance import content_key, environment
+from rankscope.provenance import environment
 from rankscope.records import Arm, EvalResult, ModelRef, RunResult, RunSpec, Score, TaskRef
 from rankscope.storage.blobs import FULL, full_disk
 from rankscope.study import measures
@@ -25,10 +24,11 @@ from rankscope.study.measures import NOISE_TOKENS, Measure
 from rankscope.study.plan import base_spec, cohorts, given_spec, run_key
 from rankscope.study.rates import arm_rates
 from rankscope.study.scoring import ticker
+from rankscope.study.trainer import Trainer
 from rankscope.study.weights import applied, as_given, given_facts
 from rankscope.tasks import task as tasks
-from rankscope.training.cohort import TrainSet, encode_train_set
-from rankscope.worker import train, where
+from rankscope.training.cohort import TrainSet
+from rankscope.worker import where
 
 
 class Runner:
@@ -36,8 +36,8 @@ class Runner:
 
     def __init__(self, study: Any, store: Any, model: ModelRef, progress: Any, until: float):
         self.study, self.store, self.model, self.progress, self.until = study, store, model, progress, until
-        self._base, self._prepared, self._sets, self._references = None, {}, {}, {}
-        self._tried: set[str] = set()
+        self._base, self._prepared, self._references = None, {}, {}
+        self._trainer = Trainer(study, store, model, progress, lambda: self.base, self._has_time)
         self._inside = Diagnoser(study, store, lambda: self.base, lambda ref: self._set(ref).validation, progress)
         self._has_skipped = False
 
@@ -55,7 +55,8 @@ class Runner:
         Scores in one must not be set against a base's in another. ``dtype: auto`` depends on the device.
         """
         if self._base is None:
-            self._base = load(self.model)
+            with self.store.clock.stage("loading"):
+                self._base = load(self.model)
         found, now = self.store.run(run_key(base_spec(self.model))), where(self._base)
         before = found.environment if found is not None else {}
         for name in ("device", "dtype") if before else ():
@@ -72,9 +73,7 @@ class Runner:
         return bool(other)
 
     def _find(self, keys: Iterable[str]) -> dict[str, RunResult]:
-        """Stored runs. One that ran out of memory is tried once more by every new command: settings may be others."""
-        found = self.store.runs(keys)
-        return {k: r for k, r in found.items() if k in self._tried or not r.message.startswith(OUT_OF_MEMORY)}
+        return self._trainer.find(keys)
 
     def go(self, pairs: list) -> None:
         """Score the base, then seed by seed: choose rates (first seed only), train, score.
@@ -87,7 +86,7 @@ class Runner:
                 self._score_given(arm)
             for seed in self.study.config.seeds:
                 for raw, ref in pairs:
-                    self._settle_rates(ref)
+                    self._trainer.settle_rates(ref)
                     self._finals(raw, ref, seed)
             for raw, ref in pairs:  # last: no verdict waits for them
                 self._score_trials(raw, ref)
@@ -124,20 +123,6 @@ class Runner:
         wanted += measures.divergences(self.study, trained, evaluations)
         self._measure(key, arm.name, wanted, lambda base: as_given(base, arm))
 
-    def _settle_rates(self, ref: TaskRef) -> None:
-        """Run the trials that choose each arm's rate; an ``auto`` grid may ask for more, hence the loop."""
-        while self._has_time():
-            declared = self.study.arm_trials(self.model, ref)
-            declared = [specs for specs in declared if len(specs) > 1 or specs[0].arm.lr_auto]
-            rates = [arm_rates(self._find, specs) for specs in declared]
-            first = [spec for specs in declared for spec in specs]
-            added = [t for r in rates for t in r.trials if t not in first]
-            missing = {spec for r in rates for spec in r.missing}
-            if not missing:
-                return
-            # All of the declared grid before any extension of it: whatever is done already, the packing is the same.
-            self._train(first if missing & set(first) else added, missing, ref, "rates")
-
     def _finals(self, raw: TaskRef, ref: TaskRef, seed: int) -> None:
         specs = self.study.finals(self._find, self.model, ref, seed)
         evaluations = self.study.config.evaluations(raw)
@@ -150,7 +135,7 @@ class Runner:
                     return
                 # Without stored weights the run must be trained again to be scored; with them it isn't.
                 todo = {s for s in group if s in left and not self._is_scored(s, scores) and self._must_train(s)}
-                self._train(group, todo, ref, f"seed {seed}")
+                self._trainer.train(group, todo, ref, f"seed {seed}")
                 if all([self._measure_stored(spec, [*scores, *more]) for spec in group]):
                     break
             for spec in group:
@@ -158,7 +143,9 @@ class Runner:
                     self._diagnose(spec, ref, evaluations)
                     self._drop_large(spec, [*scores, *more], self._inside.left(spec, ref, evaluations))
         if left and self.progress:
-            self.progress.table([r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name])
+            with self.store.clock.stage("statistics"):
+                rows = [r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name]
+            self.progress.table(rows)
 
     def _score_trials(self, raw: TaskRef, ref: TaskRef) -> None:
         """Score the trials that lost, where their weights are still there: forgetting at every rate tried."""
@@ -199,6 +186,9 @@ class Runner:
         trials = [arm_rates(self._find, specs).trials for specs in self.study.arm_trials(self.model, ref)]
         return measures.losing(finals, [spec for specs in trials for spec in specs])
 
+    def _set(self, ref: TaskRef) -> TrainSet:
+        return self._trainer.set(ref)
+
     def _has_time(self) -> bool:
         return time.monotonic() < self.until
 
@@ -235,60 +225,12 @@ class Runner:
 
     def _left(self, key: str, wanted: Sequence[Measure]) -> list[Measure]:
         """What has no row yet; one that says out of memory counts only if this very command made it."""
-        return [m for m in self._open(key, wanted) if key + m.key not in self._tried]
+        return [m for m in self._open(key, wanted) if key + m.key not in self._trainer.tried]
 
     def _open(self, key: str, wanted: Sequence[Measure]) -> list[Measure]:
         """What this command or, where memory ended, the next one has to measure."""
         found = {m: self.store.eval_outcome(key, m.key) for m in wanted}
         return [m for m, row in found.items() if row is None or row[1].startswith(OUT_OF_MEMORY)]
-
-    def _train(self, specs: list[RunSpec], missing: set[RunSpec], ref: TaskRef, what: str) -> None:
-        """Train what is missing of ``specs``, in the cohorts that ``specs`` as a whole is cut into."""
-        for group in cohorts(specs):
-            left = list({run_key(s): s for s in group if s in missing}.values())
-            if left and self._has_time():
-                self._cohort(left, ref, what)
-
-    def _cohort(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
-        """Train runs side by side and store all of them at once: a kill can't leave a part of a cohort behind."""
-        runs = [(run_key(s), s) for s in specs]
-        name = content_key(sorted(k for k, _ in runs))
-        label = f"{ref.name}, {what}: {', '.join(dict.fromkeys(s.arm.name for s in specs))}"
-        folder, every = self.store.checkpoint_folder(name), self.study.config.training.checkpoint_seconds
-        trained = train(self.base, runs, self._set(ref), folder, ticker(self.progress, label, "steps"), every)
-        done = []
-        if len(specs) > 1 and all((t.failed or "").startswith(OUT_OF_MEMORY) for t in trained.trainees):
-            trained.close()
-            self.store.drop_checkpoint(name)
-            return self._halves(specs, ref, what)
-        try:
-            for trainee in trained.trainees:
-                result = trained.result(trainee)
-                if result.status == "done":
-                    with self.store.blobs.writing(trainee.key) as path:
-                        trained.write(trainee, path)
-                    size = self.store.blobs.size(trainee.key)
-                    result = replace(result, ledger=replace(result.ledger, blob_bytes=size))
-                done.append((trainee.spec, trainee.key, result))
-        finally:
-            trained.close()
-        self._tried |= {key for _, key, _ in done}
-        self.store.put_runs(done)
-        self.store.drop_checkpoint(name)
-
-    def _halves(self, specs: list[RunSpec], ref: TaskRef, what: str) -> None:
-        """A cohort that doesn't fit into memory as two."""
-        self._note(f"{len(specs)} runs side by side don't fit into memory; going on with half as many")
-        middle = len(specs) // 2
-        self._cohort(specs[:middle], ref, what)
-        self._cohort(specs[middle:], ref, what)
-
-    def _set(self, ref: TaskRef) -> TrainSet:
-        """A train task's rows as tokens, with the validation rows carved from them."""
-        if ref not in self._sets:
-            samples = tasks.train_samples(ref, self.study.data_dir)
-            self._sets[ref] = encode_train_set(self.base, samples, self.study.config.recipe())
-        return self._sets[ref]
 
     def _measure_stored(self, spec: RunSpec, wanted: Sequence[Measure], is_extra: bool = False) -> bool:
         """Measure what is left of a finished run, if its weights are stored. Nothing is trained for it.
@@ -332,19 +274,22 @@ class Runner:
             return
         jobs = [(measure, *self._job(measure)) for measure in left]
         tick = ticker(self.progress, f"scoring {label}", "items", sum(size for _, size, _ in jobs))
-        with weights(self.base) as base:
+        with ExitStack() as stack:
+            with self.store.clock.stage("loading"):
+                base = stack.enter_context(weights(self.base))
             for measure, _, job in jobs:
                 self.store.put_eval(job(base, key, tick), measure.ref, measure.key)
-                self._tried.add(key + measure.key)
+                self._trainer.tried.add(key + measure.key)
 
     def _job(self, measure: Measure) -> tuple[int, Callable[..., EvalResult]]:
         """How many items a measure has, and what to do with a base under weights. The base itself is untouched yet."""
+        own, clock = measure.key, self.store.clock
         if measure.kind in ("rows", "text"):
             known = self._reference(measure)
-            return len(known.rows), lambda base, key, tick: divergence.measure(base, known, key, measure.key, tick)
+            return len(known.rows), lambda base, key, tick: divergence.measure(base, known, key, own, tick, clock)
         task = measure.part(self._questions(measure.ref))
-        other = (NOISE_TOKENS,) if measure.kind == "noise" else ()
-        return len(task.samples), lambda base, key, tick: evaluate(base, task, key, measure.key, tick, *other)
+        size = NOISE_TOKENS if measure.kind == "noise" else BATCH_TOKENS
+        return len(task.samples), lambda base, key, tick: evaluate(base, task, key, own, tick, size, clock)
 
     def _questions(self, ref: TaskRef) -> tasks.Prepared:
         if ref not in self._prepared:
@@ -361,7 +306,8 @@ class Runner:
                 task = measure.part(self._questions(measure.ref))
                 rows = text_rows(self.base, task)
                 items = [Score(s.id, 0.0, s.subject, s.cluster) for s in task.samples]
-            self._references[measure.key] = divergence.reference(self.base, rows, items)
+            with self.store.clock.stage("divergence"):
+                self._references[measure.key] = divergence.reference(self.base, rows, items)
         return self._references[measure.key]
 
     def _tidy(self, raw: TaskRef, ref: TaskRef) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankscope.clock import Clock
 from rankscope.config import StudyConfig, from_dict, load
 from rankscope.errors import InputError, StoreError
 from rankscope.plugins import did_you_mean
@@ -97,24 +98,28 @@ class Study:
             found.setdefault(spec.arm.name, []).append(spec)
         return list(found.values())
 
-    def run(
-        self, store: str | Path = "runs/", progress: Any = None, budget_seconds: float | None = None
-    ) -> StudyResult:
-        """Do what isn't done. Finished work is kept whatever happens."""
-        models, train = self.resolve()
-        is_new = not (Path(store) / "rankscope.db").is_file()
-        if is_unfinished := is_new or not self.result(store).is_complete:
-            preflight.check(self)
+    def run(self, store: str | Path = "runs/", progress: Any = None, budget_seconds: float | None = None,
+            clock: Clock | None = None) -> StudyResult:  # fmt: skip
+        """Do what isn't done. Finished work is kept whatever happens. ``clock`` is told where the time goes."""
+        clock = clock or Clock()
+        with clock.stage("checking"):
+            models, train = self.resolve()
+            is_new = not (Path(store) / "rankscope.db").is_file()
+            if is_unfinished := is_new or not self.result(store).is_complete:
+                preflight.check(self)
         until = time.monotonic() + budget_seconds if budget_seconds else float("inf")
-        with Store.open(store) as opened:
+        with Store.open(store, clock=clock) as opened:
             opened.save_study(self.config.name, self.key, self.config.as_dict(), environment())
             if is_unfinished:  # the rows are read anyway; a finished study reads none
-                rows.measure(self, opened)
-            from rankscope.study.runner import Runner
+                with clock.stage("checking"):
+                    rows.measure(self, opened)
+            with clock.stage("loading"):
+                from rankscope.study.runner import Runner
 
             for model in models:
                 Runner(self, opened, model, progress, until).go(train)
-        return self.result(store)
+        with clock.stage("statistics"):
+            return self.result(store)
 
     @property
     def key(self) -> str:

@@ -22,8 +22,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rankscope.clock import Clock
 from rankscope.data.batching import Example
 from rankscope.errors import RunFailed
+from rankscope.models import sampling
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.models.fanout import FanOut, fan_out
 from rankscope.models.lora import AdapterBank, Draw
@@ -46,20 +48,22 @@ class Loop:
     parts: int = 1
     notes: list[str] | None = None
     peak_bytes: int = 0
+    clock: Clock = field(default_factory=Clock)
     _fans: dict[tuple[str, ...], FanOut | None] = field(default_factory=dict, init=False, repr=False)
 
     def train(self, trainees: Sequence[Trainee], tick: Tick | None = None) -> None:
         """Train all to the end, or to their own divergence. Resumes from a checkpoint of them in ``folder``."""
         step = self._resume(trainees)
         total = max(len(t.steps) for t in trainees)
-        saved = time.monotonic()
+        saved, typical = time.monotonic(), min(step + 2, total - 1)  # the first steps also set things up
         while step < total:
-            began = time.monotonic()
             live = [t for t in trainees if t.failed is None and step < len(t.steps)]
             if not live:
                 break
-            losses = self._step(live, step)
-            share = (time.monotonic() - began) / len(live)
+            with sampling.step(self.clock, "training", self.base, step == typical):
+                began = time.monotonic()
+                losses = self._step(live, step)
+                share = (time.monotonic() - began) / len(live)
             for trainee, loss in zip(live, losses, strict=True):
                 self._record(trainee, step, loss, share)
             step += 1
@@ -180,7 +184,8 @@ class Loop:
             runs[t.key] = {"curve": [[p.step, p.loss, p.lr, p.tokens, p.seconds] for p in t.curve], "tokens": t.tokens,
                            "label_tokens": t.label_tokens, "seconds": t.seconds, "failed": t.failed}  # fmt: skip
         state = {"step": step, "parts": self.parts, "notes": self.notes or [], "runs": runs}
-        checkpoint.write(self.folder, tensors, state)
+        with self.clock.stage("writing"):
+            checkpoint.write(self.folder, tensors, state)
 
     def _resume(self, trainees: Sequence[Trainee]) -> int:
         found = checkpoint.read(self.folder) if self.folder else None
