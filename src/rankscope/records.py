@@ -208,6 +208,64 @@ class RunResult:
 
 
 @dataclass(frozen=True)
+class RunLook:
+    """What a run showed on the validation rows that ``rows_key`` names, after ``share`` of its steps (``step``).
+
+    ``losses``: nats per completion token of each row; ``drift``: KL(base || run) in nats per token of each row.
+    ``cut``: the rank that its update was truncated to for this; 0: whole. ``ledger``: the training up to here. The
+    base's own look has share 0.
+    """
+
+    run_key: str
+    rows_key: str
+    share: float
+    step: int
+    losses: tuple[float, ...]
+    drift: tuple[float, ...]
+    cut: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A first-seed run that a race stopped at a look, and ``by`` which run. What it showed there is partial.
+
+    ``reason``, ``lag`` and ``limit`` as ``stats.racing.Drop`` has them; ``loss``: the mean validation loss in nats per
+    completion token at the look; ``is_out``: whether no learning rate of its arm is left.
+    """
+
+    model: str
+    train: str
+    arm: str
+    rank: int | None
+    lr: float
+    seed: int
+    share: float
+    step: int
+    reason: str
+    by_arm: str
+    by_lr: float
+    lag: float
+    limit: float
+    loss: float
+    is_out: bool
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A run's update truncated to ``rank`` at a look: the share of its validation gain that this kept. No verdict."""
+
+    model: str
+    train: str
+    arm: str
+    lr: float
+    share: float
+    rank: int
+    kept: float
+
+
+@dataclass(frozen=True)
 class EvalResult:
     """All scores of one run on one task, or why there are none."""
 

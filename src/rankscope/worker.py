@@ -47,17 +47,19 @@ class Trained:
         with self.bank.use(key):
             yield self.base
 
+    def ledger(self, trainee: Trainee) -> Ledger:
+        """What one run's training took so far."""
+        below = 0 if self.bank is None else num_below(self.base, trainee.names)
+        each = flops_per_token(trainee.spec.arm.kind, self.base.num_params, trainee.num_trainable, below)
+        return Ledger(trainee.seconds, trainee.tokens, trainee.label_tokens, each * trainee.tokens, self.peak_bytes,
+                      trainee.num_trainable)  # fmt: skip
+
     def result(self, trainee: Trainee) -> RunResult:
         """The record of one run; its validation loss is the mean over items of nats per completion token."""
         spec = trainee.spec
         origin = environment(where(self.base) | {"packing": [t.key for t in self.trainees]})
-        below = 0 if self.bank is None else num_below(self.base, trainee.names)
-        each = flops_per_token(spec.arm.kind, self.base.num_params, trainee.num_trainable, below)
-        flops = each * trainee.tokens
-        ledger = Ledger(trainee.seconds, trainee.tokens, trainee.label_tokens, flops, self.peak_bytes,
-                        trainee.num_trainable)  # fmt: skip
-        common = {"key": trainee.key, "steps": len(trainee.curve), "curve": tuple(trainee.curve), "ledger": ledger,
-                  "environment": origin, "notes": tuple(self.notes)}  # fmt: skip
+        common = {"key": trainee.key, "steps": len(trainee.curve), "curve": tuple(trainee.curve),
+                  "ledger": self.ledger(trainee), "environment": origin, "notes": tuple(self.notes)}  # fmt: skip
         if trainee.failed:
             return RunResult(status="failed", message=trainee.failed, **common)
         try:
@@ -90,8 +92,12 @@ class Trained:
 
 
 def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folder: Path | None = None,
-          tick: Tick | None = None, every: float = 60.0, clock: Clock | None = None) -> Trained:  # fmt: skip
-    """Train LoRA runs of one seed together, or one full run. Out of memory fails the whole cohort, run by run."""
+          tick: Tick | None = None, every: float = 60.0, until: int | None = None,
+          clock: Clock | None = None) -> Trained:  # fmt: skip
+    """Train LoRA runs of one seed together, or one full run, to the end or for ``until`` steps.
+
+    Out of memory fails the whole cohort, run by run.
+    """
     clock = clock or Clock()
     is_full = runs[0][1].arm.kind == "full"
     mine = base.trainable_copy() if is_full else base
@@ -110,7 +116,7 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
             torch.cuda.reset_peak_memory_stats(mine.device)
         loop = Loop(mine, bank, folder, every, notes=trained.notes, clock=clock)
         try:
-            loop.train(trained.trainees, tick)
+            loop.train(trained.trainees, tick, until)
         finally:
             trained.peak_bytes = loop.peak_bytes
     except RunFailed as error:

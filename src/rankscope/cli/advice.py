@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rankscope.cli.answer import STORE, Asked, answer
+from rankscope.cli.answer import STORE, Asked, answer, stopped
 from rankscope.cli.verbs import DataOpt, JsonOpt, SetOpt, StoreOpt, StudyArg, app, load
+from rankscope.provenance import plain
 
 
 class Preference(str, Enum):
@@ -48,18 +49,16 @@ def recommend(
     found = [(a, result.recommend(train=a.train, model=a.model, **terms)) for a in result.view().advice]
     data = [{"model": a.model, "train": a.train, **to_plain(choice)} for a, choice in found]
     silent = result.without_recommendation()
+    told = {"recommendations": data, "none_for": silent, "complete": result.is_complete}
     text = [advice_text(a.model, a.train, choice) for a, choice in found]
     text += [f"No recommendation. {reason}." for reason in silent]
+    text += stopped(result)
     text += [] if result.is_complete else [f"The study is not complete. Next: {asked.next('run')}"]
-    answer(
-        ctx, as_json, {"recommendations": data, "none_for": silent, "complete": result.is_complete}, "\n\n".join(text)
-    )
+    answer(ctx, as_json, told | {"dropped": plain(result.dropped)}, "\n\n".join(text))
 
 
 def to_plain(choice: Any) -> dict[str, Any]:
     """JSON-ready data of a recommendation, intervals of the comparison with the best included."""
-    from rankscope.provenance import plain
-
     found = plain(choice)
     if found["compared"] is not None:
         found["compared"].pop("gaps")

@@ -55,14 +55,26 @@ def summary(result: StudyResult) -> dict[str, Any]:
         "complete": result.is_complete,
         "more_to_measure": result.has_more_to_measure,
         "table": result.table(),
+        "dropped": [plain(row) for row in result.dropped],
         "failed": failures(result),
     }
+
+
+def stopped(result: StudyResult) -> list[str]:
+    """How many runs and arms a race stopped, in a line; none where nobody was."""
+    if not (rows := result.dropped):
+        return []
+    arms = list(dict.fromkeys(row.arm for row in rows if row.is_out))
+    out = f"; out altogether: {', '.join(arms)}" if arms else ""
+    what = "1 run was" if len(rows) == 1 else f"{len(rows)} runs were"
+    return [f"{what} stopped early by the race{out}. Why: section 'Who was stopped early, and why' of the report"]
 
 
 def outcome(result: StudyResult, *, again: str, then: str) -> str:
     """How a run ended, for people. ``again`` is the command that goes on, ``then`` what to do after the last run."""
     lines = [result.verdict, "", console.format_table(result.table()), ""]
     lines += [f"failed: {name}: {message}" for name, message in result.failed]
+    lines += stopped(result)
     if not result.is_complete:
         lines.append(f"Not complete. To go on: {again}")
     elif result.has_more_to_measure:

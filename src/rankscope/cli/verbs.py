@@ -17,7 +17,7 @@ import typer
 
 import rankscope
 from rankscope.cli import console
-from rankscope.cli.answer import STORE, Asked, answer, failures, first_line, outcome, summary, to_json
+from rankscope.cli.answer import STORE, Asked, answer, failures, first_line, outcome, stopped, summary, to_json
 from rankscope.cli.timing import timed
 from rankscope.errors import InputError
 
@@ -224,7 +224,8 @@ def compare(
     """Print the verdict and the table of arms, from what is stored."""
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
     result = load(asked).result(store)
-    answer(ctx, as_json, summary(result), f"{result.verdict}\n\n{console.format_table(result.table())}")
+    text = "\n".join([result.verdict, "", console.format_table(result.table()), *stopped(result)])
+    answer(ctx, as_json, summary(result), text)
 
 
 @app.command(epilog="\b\nExample: rankscope report study.yaml -o study.html")

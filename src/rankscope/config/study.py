@@ -57,7 +57,8 @@ Tasks = tuple[TaskEntry, ...]
 
 
 class Training(Section):
-    """How every arm is trained: the fields of ``Recipe``, the seeds, and how much work a kill may cost."""
+    """How every arm is trained: the fields of ``Recipe``, the seeds, how much work a kill may cost, and whether runs
+    that can't win are stopped."""
 
     epochs: Annotated[Number, Field(gt=0)] = 1.0
     max_steps: Positive | None = None
@@ -73,6 +74,7 @@ class Training(Section):
     validation_max: Positive = 200
     gradient_checkpointing: Annotated[bool, Strict()] = False
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
+    race: Annotated[bool, Strict()] = False
     seeds: Annotated[tuple[Natural, ...], AfterValidator(filled), AfterValidator(unique)] = (0, 1, 2)
 
     def record(self) -> Recipe:
@@ -320,9 +322,12 @@ class StudyConfig(Section):
     def as_dict(self) -> dict[str, Any]:
         """The whole study, defaults spelled out, as JSON-ready data that ``from_dict`` reads back.
 
-        An empty ``diagnose`` is left out, so that a study from before there was one keeps its key.
+        An empty ``diagnose`` and a ``race`` that isn't run are left out, so that a study from before there was one
+        keeps its key.
         """
         plain = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if not self.training.race:
+            del plain["training"]["race"]
         return plain if self.diagnose else {key: value for key, value in plain.items() if key != "diagnose"}
 
 

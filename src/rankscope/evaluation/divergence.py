@@ -13,10 +13,11 @@ Legend: B rows, T tokens, P label positions, D hidden size, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -81,18 +82,58 @@ def divergences(arm: Base, known: Reference, tick: Tick | None = None) -> tuple[
     out = [0.0] * len(known.rows)
     for batch, before in zip(known.batches, known.hidden, strict=True):
         rows = [known.rows[i] for i in batch]
-        after = _read(arm, rows)
-        size = max(1, arm.slice_size // 4)  # both sides' logits, their softmax and their product at once
-        parts = zip(before.split(size), after.split(size), strict=True)
-        each = torch.cat([token_kl(known.head(b.to(arm.device)), arm.logits(a)) for b, a in parts])  # (P,)
-        owner = torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_labels)], device=each.device)
-        counts = torch.tensor([row.num_labels for row in rows], device=each.device)
-        sums = torch.zeros(len(rows), device=each.device).index_add(0, owner, each)
-        for index, value in zip(batch, (sums / counts).tolist(), strict=True):
-            out[index] = value
+        each = torch.cat([token_kl(p, q) for p, q in _logits(arm, known, before, _read(arm, rows))])  # (P,)
+        _put_means(out, batch, rows, each)
         if tick:
             tick(len(batch))
     return tuple(out)
+
+
+@torch.inference_mode()
+def look(arm: Base, known: Reference) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Nats per completion token of every row, and ``divergences``, from one pass."""
+    losses, drift = [0.0] * len(known.rows), [0.0] * len(known.rows)
+    for batch, before in zip(known.batches, known.hidden, strict=True):
+        rows = [known.rows[i] for i in batch]
+        targets, kl, nll = _targets(rows).to(arm.device), [], []
+        for p, q in _logits(arm, known, before, _read(arm, rows)):
+            kl.append(token_kl(p, q))
+            nll.append(F.cross_entropy(q, targets[sum(map(len, nll)) :][: len(q)], reduction="none"))
+        _put_means(drift, batch, rows, torch.cat(kl))
+        _put_means(losses, batch, rows, torch.cat(nll))
+    return tuple(losses), tuple(drift)
+
+
+@torch.inference_mode()
+def base_losses(base: Base, known: Reference) -> tuple[float, ...]:
+    """Nats per completion token of every row under the untouched base, from what is kept of it."""
+    losses = [0.0] * len(known.rows)
+    for batch, before in zip(known.batches, known.hidden, strict=True):
+        rows = [known.rows[i] for i in batch]
+        _put_means(losses, batch, rows, base.token_nll(before.to(base.device), _targets(rows).to(base.device)))
+    return tuple(losses)
+
+
+def _logits(arm: Base, known: Reference, before: Float[Tensor, "P D"],
+            after: Float[Tensor, "P D"]) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """The base's and the arm's logits, as many positions at a time as fit."""
+    size = max(1, arm.slice_size // 4)  # both sides' logits, their softmax and their product at once
+    for b, a in zip(before.split(size), after.split(size), strict=True):
+        yield known.head(b.to(arm.device)), arm.logits(a)
+
+
+def _targets(rows: Sequence[Example]) -> Tensor:
+    """The token at every label position (P,), row by row."""
+    return torch.tensor([row.ids[t] for row in rows for t in row.labels])
+
+
+def _put_means(out: list[float], batch: Sequence[int], rows: Sequence[Example], each: Float[Tensor, " P"]) -> None:
+    """Write the mean over every row's label positions at the row's place in ``out``."""
+    owner = torch.tensor([i for i, row in enumerate(rows) for _ in range(row.num_labels)], device=each.device)
+    counts = torch.tensor([row.num_labels for row in rows], device=each.device)
+    sums = torch.zeros(len(rows), device=each.device).index_add(0, owner, each)
+    for index, value in zip(batch, (sums / counts).tolist(), strict=True):
+        out[index] = value
 
 
 def _read(base: Base, rows: Sequence[Example]) -> Float[Tensor, "P D"]:

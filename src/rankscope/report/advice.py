@@ -8,6 +8,8 @@ study's family of verdicts; a share to retain is judged at a level that holds fo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rankscope.errors import InputError
 from rankscope.records import GIVEN, Estimate
 from rankscope.report.answer_rows import Advice, Aspect, FrontierRow
@@ -17,6 +19,8 @@ from rankscope.report.family import ACROSS, POOLED, SKILLS, statuses, texts, usa
 from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, Headline
 from rankscope.report.tables import blocks
+from rankscope.report.wording import stopped
+from rankscope.stats.advice import Excluded
 from rankscope.stats.choice import PREFERENCES, Candidate
 from rankscope.stats.frontier import Spot, frontier
 from rankscope.stats.mcb import Scores
@@ -63,6 +67,7 @@ def recommendation(
     panels = _in_domain(index, model, train, arms)
     if not panels:
         return None
+    out = [d for d in index.evidence.dropped if (d.model, d.train) == (model, train) and d.is_out and d.rank]
     shares, known = _shares(index, model, train, arms, base), _known(index, model, train, arms, base)
     labels = next(((p.clusters, p.strata) for p in known.values()), (None, None))
     candidates = [
@@ -71,8 +76,11 @@ def recommendation(
         for h in ranked
     ]  # fmt: skip
     first = next(iter(panels.values()))
-    return recommend(candidates, index.evidence.margin, retain, prefer, first.clusters, first.strata,
-                     unit="points" if first.higher_is_better else "nats")  # fmt: skip
+    found = recommend(candidates, index.evidence.margin, retain, prefer, first.clusters, first.strata,
+                      unit="points" if first.higher_is_better else "nats")  # fmt: skip
+    why = {d.arm: Excluded(d.arm, d.rank, f"was stopped at {100 * d.share:g} % of its steps: {stopped(d)}")
+           for d in sorted(out, key=lambda d: d.share)}  # fmt: skip
+    return replace(found, excluded=(*found.excluded, *why.values()))
 
 
 def silences(evidence: Evidence, advice: tuple[Advice, ...]) -> list[str]:

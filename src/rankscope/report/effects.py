@@ -131,11 +131,12 @@ def transfers(index: Index, effects: tuple[Effect, ...]) -> tuple[Transfer, ...]
 
 
 def headlines(index: Index, effects: tuple[Effect, ...], base: tuple[BaseRow, ...]) -> tuple[Headline, ...]:
-    """One row per train task and arm, failed and missing ones included."""
+    """One row per train task and arm, failed and missing ones included; none for what a race stopped."""
     rows = []
     for model, train in blocks(index):
         kept = _retention(index, model, train, base)
-        rows += [_headline(index, model, train, arm.name, effects, kept[arm.name]) for arm in index.tuned_arms]
+        arms = [arm.name for arm in index.tuned_arms if not index.is_out(model, train, arm.name)]
+        rows += [_headline(index, model, train, name, effects, kept[name]) for name in arms]
     return tuple(rows)
 
 

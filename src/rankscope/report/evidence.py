@@ -18,9 +18,11 @@ from rankscope.records import (
     GIVEN,
     Arm,
     Diagnosis,
+    Dropped,
     EvalResult,
     ModelRef,
     Overlap,
+    Preview,
     Role,
     RowCounts,
     RunResult,
@@ -60,7 +62,8 @@ class Evidence:
     ``divergences`` maps (run key, name) to KL(base || arm) in nats per token by item: on the validation rows of the
     train task of that name, or on the text task. ``noise`` maps (base's key, task name) to the base's scores of the
     first items with another batch size, to be set against ``evals`` by item. ``diagnoses`` maps (run key, diagnostic)
-    to what it read inside that run's network.
+    to what it read inside that run's network. ``dropped`` are runs that a race stopped, which are in none of the
+    above, and ``previews`` what gave its order.
     """
 
     name: str
@@ -85,6 +88,8 @@ class Evidence:
     skills: dict[str, str] = field(default_factory=dict)
     date: str = ""
     diagnoses: dict[tuple[str, str], Diagnosis] = field(default_factory=dict)
+    dropped: tuple[Dropped, ...] = ()
+    previews: tuple[Preview, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,14 @@ class Index:
             if run.spec.arm.kind == "base" and run.spec.model.name == model and run.result.status == "done":
                 return run
         return None
+
+    def dropped(self, model: str, train: str, arm: str) -> tuple[Dropped, ...]:
+        """Runs of an arm that a race stopped."""
+        return tuple(d for d in self.evidence.dropped if (d.model, d.train, d.arm) == (model, train, arm))
+
+    def is_out(self, model: str, train: str, arm: str) -> bool:
+        """Whether a race stopped all of an arm: no run of it will count."""
+        return any(d.is_out for d in self.dropped(model, train, arm))
 
     def of(self, model: str, train: str, arm: str, role: RunRole | None = None) -> tuple[Run, ...]:
         """Runs of one arm on one train task, by seed then learning rate; one that existed already goes with every

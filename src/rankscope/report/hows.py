@@ -44,6 +44,41 @@ HEADLINE_COST = (
     ("Stored", "Size of the file of weights that a run keeps; the largest of the runs."),
     ("Seeds", "Finished runs of those declared; failed ones are in no mean."),
 )
+STOPPED = (
+    "Arm",
+    ("Learning rate", "The peak rate of the schedule of this run."),
+    (
+        "Stopped after",
+        "Share of the run's steps that were done; runs are compared at shares fixed in advance.",
+    ),
+    "Why",
+    (
+        "Lag",
+        "Share of the leader's gain in validation loss over the base that this run lacked: mean paired difference of "
+        "their losses / (base - leader). For retention: how many times the other's KL divergence from the base.",
+    ),
+    (
+        "Allowed",
+        "What the lag, less its uncertainty over rows, may be at this look; calibrated so that the full grid's choice "
+        "stays in (docs/method.md).",
+    ),
+    (
+        "Validation loss there, nats (partial)",
+        "Mean over validation rows of nats per completion token at the moment the run was stopped. It had not been "
+        "trained to its end: the number is partial and enters no estimate, choice or chart.",
+    ),
+    ("Tokens", "Training tokens read until then."),
+)
+KEPT = (
+    "Arm",
+    ("Learning rate", "The peak rate of the schedule of this run."),
+    ("At", "Share of its steps that were done."),
+    ("Truncated to rank", "Each module's update replaced by the nearest one of this rank (Eckart and Young 1936)."),
+    (
+        "Gain kept",
+        "(base - truncated) / (base - whole) in mean validation loss. It gave the order in which ranks went on.",
+    ),
+)
 RATES = (
     "Arm",
     ("Learning rate", "The peak rate of the schedule in this trial."),

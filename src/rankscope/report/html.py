@@ -89,6 +89,7 @@ def _facts(view: View) -> tuple[tuple[str, str], ...]:
     facts.append((f"{len(view.arms)} arms", ""))
     facts += [(f"{plural(len(view.seeds), 'seed')} ({', '.join(map(str, view.seeds))})", "")] if trained else []
     facts.append((f"{len(view.runs)} runs", ""))
+    facts += [(f"{len(view.dropped)} stopped early", "stopped")] if view.dropped else []
     facts += [(f"{len(view.failures)} failed", "gaps")] if view.failures else []
     facts += [(f"unfinished: {plural(len(view.missing), 'gap')}", "gaps")] if view.missing else []
     return tuple(facts)

@@ -32,7 +32,52 @@ def rates(view: View) -> Section | None:
     intro = (
         "All rates tried, at the first seed, judged by loss on a split carved from train, never on items of a verdict."
     )
+    if view.dropped:
+        intro += " Rates that a race stopped stand under 'Who was stopped early, and why'."
     return Section("rates", "How learning rates were chosen", intro, tuple(tables), "Learning rates")
+
+
+def stopped(view: View) -> Section | None:
+    if not view.dropped and not view.previews:
+        return None
+    tables = []
+    for i, (model, train) in enumerate(view.blocks):
+        mine = [d for d in view.dropped if (d.model, d.train) == (model, train)]
+        rows = tuple(
+            (
+                Cell(d.arm, "the whole arm is out" if d.is_out else ""),
+                Cell(w.learning_rate(d.lr)),
+                Cell(f"{100 * d.share:g} %", f"step {d.step:,}"),
+                Cell(w.stopped(d)),
+                Cell(f"{d.lag:.2f}"),
+                Cell(f"{d.limit:.2f}"),
+                Cell(f"{d.loss:.4f}", "partial", "quiet"),
+                Cell(w.count(d.ledger.tokens)),
+            )
+            for d in mine
+        )
+        caption = f"Stopped runs, {where(view, model, train)}"
+        empty = "No run was stopped."
+        tables.append(Table(f"stopped-{i}", caption, columns(*hows.STOPPED), rows, (1, 2, 4, 5, 6, 7), empty))
+    cuts = tuple(
+        (
+            Cell(p.arm, where(view, p.model, p.train)),
+            Cell(w.learning_rate(p.lr)),
+            Cell(f"{100 * p.share:g} %"),
+            Cell(str(p.rank)),
+            Cell(f"{100 * p.kept:.0f} %"),
+        )
+        for p in view.previews
+    )
+    if cuts:
+        tables.append(
+            Table("preview", "Truncation preview (no verdict)", columns(*hows.KEPT), cuts, (1, 2, 3, 4), is_folded=True)
+        )
+    intro = (
+        "This study raced its first-seed runs: those that could hardly win were stopped at looks fixed in advance. "
+        "They are in no estimate, choice or comparison of this page. What they showed until then is partial."
+    )
+    return Section("stopped", "Who was stopped early, and why", intro, tuple(tables), "Stopped early")
 
 
 def curves(view: View) -> Section | None:

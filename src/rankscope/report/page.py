@@ -30,6 +30,7 @@ _RESULTS = (
     moved.noise,
 )
 _ORIGINS = (
+    logbook.stopped,
     logbook.rates,
     logbook.curves,
     logbook.flips,

@@ -225,6 +225,8 @@ def missing(index: Index) -> tuple[str, ...]:
         if index.given(model, arm.name) is None:
             lines.append(f"{model}, {arm.name}: not scored yet.")
     for (model, train), arm in product(blocks(index), index.trained_arms):
+        if index.is_out(model, train, arm.name):
+            continue
         have = {r.spec.seed for r in index.of(model, train, arm.name, "final")}
         left = [s for s in evidence.seeds if s not in have]
         if left and not have and (tried := index.of(model, train, arm.name, "trial")):
@@ -255,6 +257,8 @@ def costs(index: Index) -> tuple[Cost, ...]:
         "Tuning learning rates (trials not chosen)": [r.result.ledger for r in index.runs if r.role == "trial"],
         "Evaluation": [e.ledger for e in index.evidence.evals.values()],
     }
+    if index.evidence.dropped:
+        parts["Training stopped early by a race"] = [d.ledger for d in index.evidence.dropped]
     more = {
         "KL divergence from the base": index.evidence.divergences,
         "Second scoring of the base": index.evidence.noise,

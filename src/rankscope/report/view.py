@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankscope.provenance import plain
-from rankscope.records import Arm
+from rankscope.records import Arm, Dropped, Preview
 from rankscope.report import distance, scaling, tables
 from rankscope.report import effects as fx
 from rankscope.report.advice import advices, frontiers
@@ -96,6 +96,8 @@ class View:
     methods: tuple[Method, ...]
     date: str = ""
     inside: Inside = Inside()
+    dropped: tuple[Dropped, ...] = ()
+    previews: tuple[Preview, ...] = ()
 
     @property
     def blocks(self) -> tuple[tuple[str, str], ...]:
@@ -178,6 +180,8 @@ def build(evidence: Evidence) -> View:
         methods=METHODS,
         date=evidence.date,
         inside=inside(index, base, advice),
+        dropped=evidence.dropped,
+        previews=evidence.previews,
     )
 
 

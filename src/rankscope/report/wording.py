@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from rankscope.records import Contrast, Estimate, Needed
+from rankscope.records import Contrast, Dropped, Estimate, Needed
 
 NOTHING = "–"
 VERDICTS = {"better": "better", "worse": "worse", "equivalent": "within the margin", "undecided": "undecided"}
@@ -145,6 +145,16 @@ def side_by_side(sizes: tuple[int, ...]) -> str:
 
 def learning_rate(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.3g}"
+
+
+def stopped(row: Dropped) -> str:
+    """Why a race stopped a run, in a sentence."""
+    return {
+        "rate": f"another learning rate of its arm, {row.by_lr:g}, is ahead",
+        "gain": f"{row.by_arm} at {row.by_lr:g} has learned more",
+        "retention": f"{row.by_arm} at {row.by_lr:g} gains as much and has moved far less from the base",
+        "tie": f"{row.by_arm} at {row.by_lr:g}, which is cheaper, does as well",
+    }[row.reason]
 
 
 def plural(number: int, noun: str) -> str:

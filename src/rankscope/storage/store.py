@@ -31,6 +31,7 @@ from rankscope.records import (
     Overlap,
     Reading,
     RowCounts,
+    RunLook,
     RunResult,
     RunSpec,
     Score,
@@ -41,6 +42,7 @@ from rankscope.storage.migrations import STEPS
 
 _ROWS_SINCE = 3  # the schema that has the tables of rows
 _DIAGNOSES_SINCE = 4
+_LOOKS_SINCE = 5
 _LEAST_FREE = 64 * 1024  # bytes; SQLite's shared memory grows by 32 KiB
 
 
@@ -232,6 +234,34 @@ class Store:
                                    " AND key = :k ORDER BY position"), where)  # fmt: skip
             readings = tuple(Reading(name, tuple(json.loads(vector)), *rest) for name, vector, *rest in rows)
             return Diagnosis(run_key, key, row[0], row[1], row[2], readings, Ledger(**json.loads(row[3])))
+
+    def put_looks(self, looks: Iterable[RunLook]) -> None:
+        """Store what runs showed on the way, all or none. A look that is there already stays: drops rest on it."""
+        with self._transaction() as db:
+            for look in looks:
+                db.execute(text("INSERT OR IGNORE INTO looks VALUES (:run_key, :rows_key, :share, :cut, :step, :losses,"
+                                " :drift, :ledger, :created)"),
+                           {**plain(look), "losses": canonical_json(look.losses), "drift": canonical_json(look.drift),
+                            "ledger": canonical_json(look.ledger), "created": _now()})  # fmt: skip
+
+    def looks(self, rows_key: str, run_keys: Iterable[str]) -> list[RunLook]:
+        """What these runs showed on these rows, in the order of the shares."""
+        if self._version < _LOOKS_SINCE:
+            return []
+        found = []
+        with self._reading() as db:
+            for key in dict.fromkeys(run_keys):
+                rows = db.execute(
+                    text(
+                        "SELECT share, step, cut, losses, drift, ledger FROM looks WHERE run_key = :r"
+                        " AND rows_key = :k ORDER BY share, cut"
+                    ),
+                    {"r": key, "k": rows_key},
+                )
+                for share, step, cut, losses, drift, ledger in rows:
+                    values = (tuple(json.loads(losses)), tuple(json.loads(drift)), cut, Ledger(**json.loads(ledger)))
+                    found.append(RunLook(key, rows_key, share, step, *values))
+        return found
 
     @property
     def cache(self) -> Path:

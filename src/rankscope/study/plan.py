@@ -55,12 +55,15 @@ class Plan:
     """Runs to train, and arms given to score, by name, with whether they're done; what the rest will take.
 
     Trials are listed for the first seed. ``forecast`` is None where a model's sizes can't be known without reading its
-    weights. ``notes``: what to know first.
+    weights. ``notes``: what to know first. ``stopped``: runs of those that count as done, since a race stopped them;
+    ``is_at_most``: a race is still to decide which of the runs are left out.
     """
 
     runs: tuple[tuple[str, bool], ...]
     forecast: Forecast | None = None
     notes: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+    is_at_most: bool = False
 
     @property
     def num_done(self) -> int:
@@ -70,15 +73,20 @@ class Plan:
         return {
             "total": len(self.runs),
             "done": self.num_done,
+            "at_most": self.is_at_most,
+            "stopped": list(self.stopped),
             "runs": [{"run": n, "done": d} for n, d in self.runs],
             "forecast": plain(self.forecast),
             "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
-        lines = [f"{'done ' if is_done else 'to do'}  {name}" for name, is_done in self.runs]
+        states = [("stopped" if name in self.stopped else "done" if is_done else "to do", name)
+                  for name, is_done in self.runs]  # fmt: skip
+        width = max((len(state) for state, _ in states), default=0)
+        lines = [f"{state:<{max(width, 5)}}  {name}" for state, name in states]
         lines += [f"note: {note}" for note in self.notes]
-        lines.append(f"{self.num_done} of {len(self.runs)} runs done")
+        lines.append(f"{self.num_done} of {'at most ' if self.is_at_most else ''}{len(self.runs)} runs done")
         return "\n".join([*lines, *([str(self.forecast)] if self.forecast else [])])
 
 

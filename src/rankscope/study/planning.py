@@ -14,13 +14,17 @@ from rankscope.records import Ledger, ModelRef, RunSpec, TaskRef
 from rankscope.study import forecast as fc
 from rankscope.study import measures
 from rankscope.study.plan import Plan, base_spec, cohorts, given_spec, run_key
-from rankscope.study.rates import Rates, arm_rates
+from rankscope.study.rates import Rates
 from rankscope.study.rows import known
+from rankscope.study.standing import standing
 
 _FEW_SEEDS = {
     1: ("one seed: every interval speaks for that seed only",),
     2: ("two seeds: where seeds vary a lot, verdicts err more often than the 5 % meant; three seeds are safer",),
 }
+
+
+_AT_MOST = "a race: runs that can't win are stopped on the way, so that less may be trained than is counted here"
 
 
 def make_plan(study: Any, store: Any | None) -> Plan:
@@ -30,6 +34,8 @@ def make_plan(study: Any, store: Any | None) -> Plan:
     names: list[tuple[str, bool]] = []
     parts: list[fc.Forecast | None] = []
     notes: list[str] = []
+    stopped: list[str] = []
+    is_at_most = False
     for model in models:
         work = _Work(study, store, fc.size_of(shape(model), model.dtype))
         work.measure(base_spec(model), measures.scores(study, study.config.evaluations(None)))
@@ -40,13 +46,17 @@ def make_plan(study: Any, store: Any | None) -> Plan:
             names.append((spec.name, work.measure(spec, measures.scores(study, judged))))
             work.measure(spec, measures.divergences(study, [ref for _, ref in pairs], judged))
         for raw, ref in pairs:
-            rates = [arm_rates(find, trials) for trials in study.arm_trials(model, ref)]
+            rates, drops = study.rates(find, model, ref, store), standing(study, find, store, model, ref).drops
             # Final runs stand at the chosen rate or, until there is one, at a stand-in.
-            finals = [replace(r.chosen, seed=seed) for seed in study.config.seeds for r in rates]
-            specs = list(dict.fromkeys((*(t for r in rates for t in r.trials), *finals)))
-            found = find(run_key(s) for s in specs)
-            names += [(s.name, run_key(s) in found) for s in specs]
+            finals = [replace(r.chosen, seed=seed) for seed in study.config.seeds for r in rates if not r.is_out]
+            every = list(dict.fromkeys((*(t for r in rates for t in r.trials), *finals)))
+            specs = [s for s in every if run_key(s) not in drops]
+            found = find(run_key(s) for s in every)
+            names += [(s.name, run_key(s) in found or s not in specs) for s in every]
+            stopped += [s.name for s in every if s not in specs]
             notes += _notes(work.size, model, rates, notes)
+            if study.config.training.race and any(run_key(t) not in found for r in rates for t in _racing(r)):
+                is_at_most, notes = True, [*notes, *({_AT_MOST} - set(notes))]
             work.train(ref, specs, found)
             evaluations = study.config.evaluations(raw)
             scores, trial_scores = measures.scores(study, evaluations), measures.trial_scores(study, raw)
@@ -64,7 +74,12 @@ def make_plan(study: Any, store: Any | None) -> Plan:
         names_of = ", ".join(entry.label for entry in study.config.diagnose)
         notes.append(f"diagnose: {names_of}; their time and memory are not in the prediction")
     few = _FEW_SEEDS.get(len(study.config.seeds), ()) if pairs else ()
-    return Plan(tuple(names), _total(parts), (*notes, *few, *known(study, store).notes()))
+    notes = [*notes, *few, *known(study, store).notes()]
+    return Plan(tuple(names), _total(parts), tuple(notes), tuple(stopped), is_at_most)
+
+
+def _racing(rates: Rates) -> list[RunSpec]:
+    return [spec for spec in rates.trials if spec not in rates.dropped]
 
 
 def _notes(size: fc.Size | None, model: ModelRef, rates: Sequence[Rates], told: list[str]) -> list[str]:

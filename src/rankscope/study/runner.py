@@ -22,7 +22,7 @@ from rankscope.study import measures
 from rankscope.study.diagnosing import Diagnoser
 from rankscope.study.measures import NOISE_TOKENS, Measure
 from rankscope.study.plan import base_spec, cohorts, given_spec, run_key
-from rankscope.study.rates import arm_rates
+from rankscope.study.racing import Racing
 from rankscope.study.scoring import ticker
 from rankscope.study.trainer import Trainer
 from rankscope.study.weights import applied, as_given, given_facts
@@ -38,6 +38,7 @@ class Runner:
         self.study, self.store, self.model, self.progress, self.until = study, store, model, progress, until
         self._base, self._prepared, self._references = None, {}, {}
         self._trainer = Trainer(study, store, model, progress, lambda: self.base, self._has_time)
+        self._racing = Racing(study, store, model, self._trainer, self._rows_reference)
         self._inside = Diagnoser(study, store, lambda: self.base, lambda ref: self._set(ref).validation, progress)
         self._has_skipped = False
 
@@ -76,7 +77,7 @@ class Runner:
         return self._trainer.find(keys)
 
     def go(self, pairs: list) -> None:
-        """Score the base, then seed by seed: choose rates (first seed only), train, score.
+        """Score the base, then seed by seed: race if asked, choose rates (first seed only), train, score.
 
         Raises StoreError on a full disk.
         """
@@ -86,6 +87,7 @@ class Runner:
                 self._score_given(arm)
             for seed in self.study.config.seeds:
                 for raw, ref in pairs:
+                    self._racing.race(ref)
                     self._trainer.settle_rates(ref)
                     self._finals(raw, ref, seed)
             for raw, ref in pairs:  # last: no verdict waits for them
@@ -124,7 +126,7 @@ class Runner:
         self._measure(key, arm.name, wanted, lambda base: as_given(base, arm))
 
     def _finals(self, raw: TaskRef, ref: TaskRef, seed: int) -> None:
-        specs = self.study.finals(self._find, self.model, ref, seed)
+        specs = self._counting(ref, seed)
         evaluations = self.study.config.evaluations(raw)
         scores = measures.scores(self.study, evaluations)
         more = measures.divergences(self.study, [ref], evaluations)
@@ -167,7 +169,7 @@ class Runner:
     def _diagnose_finals(self, raw: TaskRef, ref: TaskRef) -> None:
         evaluations = self.study.config.evaluations(raw)
         for seed in self.study.config.seeds:
-            for spec in self.study.finals(self._find, self.model, ref, seed):
+            for spec in self._counting(ref, seed):
                 self._diagnose(spec, ref, evaluations)
 
     def _diagnose(self, spec: RunSpec, ref: TaskRef, evaluations: Sequence) -> None:
@@ -182,9 +184,13 @@ class Runner:
                 self._drop_damaged(spec, error, then)
 
     def _losing(self, ref: TaskRef) -> list[RunSpec]:
-        finals = self.study.finals(self._find, self.model, ref, self.study.config.seeds[0])
-        trials = [arm_rates(self._find, specs).trials for specs in self.study.arm_trials(self.model, ref)]
-        return measures.losing(finals, [spec for specs in trials for spec in specs])
+        return measures.losing(self._counting(ref, self.study.config.seeds[0]), self._trials(ref))
+
+    def _counting(self, ref: TaskRef, seed: int) -> list[RunSpec]:
+        return self.study.finals(self._find, self.model, ref, seed, self.store)
+
+    def _trials(self, ref: TaskRef) -> list[RunSpec]:
+        return [spec for r in self.study.rates(self._find, self.model, ref, self.store) for spec in r.trials]
 
     def _set(self, ref: TaskRef) -> TrainSet:
         return self._trainer.set(ref)
@@ -310,12 +316,14 @@ class Runner:
                 self._references[measure.key] = divergence.reference(self.base, rows, items)
         return self._references[measure.key]
 
+    def _rows_reference(self, ref: TaskRef) -> divergence.Reference:
+        return self._reference(Measure("rows", ref, measures.rows_key(ref, self.study.config.recipe())))
+
     def _tidy(self, raw: TaskRef, ref: TaskRef) -> None:
         """Drop the weights that ``keep`` doesn't name, once all that needs them is measured."""
         config, evaluations = self.study.config, self.study.config.evaluations(raw)
-        finals = [s for seed in config.seeds for s in self.study.finals(self._find, self.model, ref, seed)]
-        trials = [s for specs in self.study.arm_trials(self.model, ref) for s in arm_rates(self._find, specs).trials]
-        mine = {run_key(s) for s in [*finals, *trials]}
+        finals = [s for seed in config.seeds for s in self._counting(ref, seed)]
+        mine = {run_key(s) for s in [*finals, *self._trials(ref)]}
         scores = measures.scores(self.study, evaluations)
         every = [*scores, *measures.divergences(self.study, [ref], evaluations)]
         trial = measures.trial_scores(self.study, raw)

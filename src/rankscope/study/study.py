@@ -14,14 +14,15 @@ from rankscope.config import StudyConfig, from_dict, load
 from rankscope.errors import InputError, StoreError
 from rankscope.plugins import did_you_mean
 from rankscope.provenance import content_key, environment, public_name
-from rankscope.records import Arm, Contrast, ModelRef, RunSpec, TaskRef
+from rankscope.records import Arm, Contrast, Dropped, ModelRef, RunSpec, TaskRef
 from rankscope.report import UNTRAINED, render
 from rankscope.storage.blobs import Blobs
 from rankscope.storage.store import Store
 from rankscope.study import measures, preflight, rows
 from rankscope.study.diagnosis import Diagnosed
 from rankscope.study.plan import Plan, base_spec, candidates, given_spec
-from rankscope.study.rates import Find, arm_rates, edge_notes
+from rankscope.study.rates import Find, Rates, arm_rates, counting, edge_notes
+from rankscope.study.standing import Standing, standing
 from rankscope.study.stored import StoredAdapter
 from rankscope.tasks import task as tasks
 
@@ -126,10 +127,15 @@ class Study:
         """Content hash of the whole declaration."""
         return content_key(self.config.as_dict())
 
-    def finals(self, find: Find, model, train: TaskRef, seed: int) -> list[RunSpec]:
-        """The run of each arm at the rate its trials chose; arms whose trials aren't all there are left out."""
-        rates = [arm_rates(find, trials) for trials in self.arm_trials(model, train)]
-        return [replace(r.chosen, seed=seed) for r in rates if r.is_settled]
+    def rates(self, find: Find, model, train: TaskRef, store: Any = None) -> list[Rates]:
+        """How far the choice of each arm's rate has come; with the open store, as a race has it."""
+        drops = standing(self, find, store, model, train).drops
+        return [arm_rates(find, trials, drops) for trials in self.arm_trials(model, train)]
+
+    def finals(self, find: Find, model, train: TaskRef, seed: int, store: Any = None) -> list[RunSpec]:
+        """The run of each arm at the rate its trials chose; arms whose trials aren't all there are left out, and so
+        are those that a race has stopped (which only the open store knows)."""
+        return counting(self.rates(find, model, train, store), [seed])
 
     def result(self, store: str | Path = "runs/") -> StudyResult:
         from rankscope.report.evidence import Evidence, with_margin
@@ -137,6 +143,8 @@ class Study:
 
         models, train = self.resolve()
         notes: list[str] = []
+        dropped: list[Dropped] = []
+        raced: list[Standing] = []
         with Store.open(store, write=False) as opened:
             facts, found, judged = rows.known(self, opened), measures.Found(opened), self.config.judged()
             inside = Diagnosed(opened)
@@ -148,9 +156,11 @@ class Study:
                     found.add(given_spec(model, arm), "final", measures.scores(self, judged), more)
                     inside.add(self, given_spec(model, arm), train[0][1] if train else None, judged)
                 for raw, ref in train:
-                    rates = [arm_rates(opened.runs, trials) for trials in self.arm_trials(model, ref)]
+                    rates = self.rates(opened.runs, model, ref, opened)
+                    raced.append(standing(self, opened.runs, opened, model, ref))
+                    dropped += raced[-1].rows(self.arm_trials(model, ref))
                     notes += edge_notes(model, raw, rates)
-                    finals = [replace(r.chosen, seed=seed) for seed in self.config.seeds for r in rates if r.is_settled]
+                    finals = counting(rates, self.config.seeds)
                     scores = measures.scores(self, self.config.evaluations(raw))
                     more = measures.divergences(self, [ref], self.config.evaluations(raw))
                     for spec in finals:
@@ -185,6 +195,8 @@ class Study:
             skills=self.skills(),
             date=day,
             diagnoses=inside.found,
+            dropped=tuple(dropped),
+            previews=tuple(preview for race in raced for preview in race.previews),
         )
         evidence = with_margin(evidence)
         return StudyResult(
@@ -222,6 +234,11 @@ class StudyResult:
     @property
     def verdict(self) -> str:
         return self._view.verdict
+
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """The first-seed runs that a race stopped early, with why. What they showed is partial and in no estimate."""
+        return self.evidence.dropped
 
     @property
     def failed(self) -> list[tuple[str, str]]:

@@ -125,8 +125,12 @@ def recruit(base: Base, bank: AdapterBank | None, key: str, spec: RunSpec, data:
         named = bank.parameters(key)
     else:
         named = {n: p for n, p in base.model.named_parameters() if p.requires_grad}
-    steps = training_batches([len(e.ids) for e in data.train], recipe.batch_tokens, spec.seed, recipe.epochs,
-                             recipe.max_steps, recipe.accumulate)  # fmt: skip
-    trainee = Trainee(key, spec, list(named), list(named.values()), steps, data)
+    trainee = Trainee(key, spec, list(named), list(named.values()), steps_of(data, recipe, spec.seed), data)
     trainee.optim = optimiser(trainee.parameters, recipe)
     return trainee
+
+
+def steps_of(data: TrainSet, recipe: Recipe, seed: int) -> list[list[list[int]]]:
+    """What every run of a seed reads: of each step the micro-batches, of those the rows."""
+    lengths = [len(e.ids) for e in data.train]
+    return training_batches(lengths, recipe.batch_tokens, seed, recipe.epochs, recipe.max_steps, recipe.accumulate)

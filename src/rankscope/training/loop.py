@@ -51,12 +51,16 @@ class Loop:
     clock: Clock = field(default_factory=Clock)
     _fans: dict[tuple[str, ...], FanOut | None] = field(default_factory=dict, init=False, repr=False)
 
-    def train(self, trainees: Sequence[Trainee], tick: Tick | None = None) -> None:
-        """Train all to the end, or to their own divergence. Resumes from a checkpoint of them in ``folder``."""
-        step = self._resume(trainees)
+    def train(self, trainees: Sequence[Trainee], tick: Tick | None = None, until: int | None = None) -> None:
+        """Train all to the end, or to their own divergence. Resumes from a checkpoint in ``folder`` that holds them.
+
+        ``until``: stop after this many steps and leave a checkpoint; what goes on from it may be fewer runs.
+        """
         total = max(len(t.steps) for t in trainees)
-        saved, typical = time.monotonic(), min(step + 2, total - 1)  # the first steps also set things up
-        while step < total:
+        stop = total if until is None else min(until, total)
+        step = first = self._resume(trainees, stop)
+        saved, typical = time.monotonic(), min(step + 2, stop - 1)  # the first steps also set things up
+        while step < stop:
             live = [t for t in trainees if t.failed is None and step < len(t.steps)]
             if not live:
                 break
@@ -69,10 +73,12 @@ class Loop:
             step += 1
             if tick:
                 finite = [x for x in losses if math.isfinite(x)]
-                tick(step, total, sum(finite) / len(finite) if finite else math.nan)
-            if self.folder and step < total and time.monotonic() - saved >= self.every:
+                tick(step, stop, sum(finite) / len(finite) if finite else math.nan)
+            if self.folder and step < stop and time.monotonic() - saved >= self.every:
                 self._save(trainees, step)
                 saved = time.monotonic()
+        if self.folder and until is not None and step > first:
+            self._save(trainees, step)
 
     def _step(self, live: list[Trainee], step: int) -> list[float]:
         """Gradients, then one update for each run. Returns each run's loss."""
@@ -187,9 +193,10 @@ class Loop:
         with self.clock.stage("writing"):
             checkpoint.write(self.folder, tensors, state)
 
-    def _resume(self, trainees: Sequence[Trainee]) -> int:
+    def _resume(self, trainees: Sequence[Trainee], stop: int) -> int:
+        """The step to go on from: that of the folder's checkpoint, if it holds these runs and isn't past ``stop``."""
         found = checkpoint.read(self.folder) if self.folder else None
-        if found is None or set(found[1]["runs"]) != {t.key for t in trainees}:
+        if found is None or found[1]["step"] > stop or not {t.key for t in trainees} <= set(found[1]["runs"]):
             return 0
         tensors, state = found
         self.parts = state["parts"]

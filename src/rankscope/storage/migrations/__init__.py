@@ -32,4 +32,9 @@ STEPS: tuple[tuple[str, ...], ...] = (
         " name TEXT NOT NULL, layer INTEGER, module TEXT NOT NULL, part TEXT NOT NULL, variant TEXT NOT NULL,"
         " vector TEXT NOT NULL, PRIMARY KEY (run_key, key, position))",
     ),
+    (
+        "CREATE TABLE looks (run_key TEXT NOT NULL, rows_key TEXT NOT NULL, share REAL NOT NULL, cut INTEGER NOT NULL,"
+        " step INTEGER NOT NULL, losses TEXT NOT NULL, drift TEXT NOT NULL, ledger TEXT NOT NULL,"
+        " created TEXT NOT NULL, PRIMARY KEY (run_key, rows_key, share, cut))",
+    ),
 )
