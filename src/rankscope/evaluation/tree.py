@@ -112,8 +112,8 @@ def headers(order: Sequence[tuple[int, ...]], first: Sequence[int]) -> list[tupl
     """
     shared = _shared(order)
     sizes = [0]  # nodes of the tree of all inputs before
-    for tokens, common in zip(order, shared, strict=True):
-        sizes.append(sizes[-1] + len(tokens) - common)
+    for tokens, num in zip(order, shared, strict=True):
+        sizes.append(sizes[-1] + len(tokens) - num)
     stack = [_Interval(0, 0)]
     for right in range(1, len(order) + 1):
         depth = shared[right] if right < len(order) else 0
@@ -190,12 +190,12 @@ def pack(texts: Mapping[int, Text], skip: int = 0) -> Pack:
     path: list[int] = []
     before: tuple[int, ...] = ()
     for inputs, number in sorted((text.inputs, number) for number, text in texts.items()):
-        common = max(skip, _common(before, inputs)) - skip
-        for node in path[common:]:
+        num = max(skip, common(before, inputs)) - skip
+        for node in path[num:]:
             ends[node] = len(tokens)
-        path[common:] = range(len(tokens), len(tokens) + len(inputs) - skip - common)
-        tokens += inputs[skip + common :]
-        positions += range(skip + common, len(inputs))
+        path[num:] = range(len(tokens), len(tokens) + len(inputs) - skip - num)
+        tokens += inputs[skip + num :]
+        positions += range(skip + num, len(inputs))
         ends += [0] * (len(tokens) - len(ends))
         nodes = path[len(texts[number].prompt) - 1 - skip :]
         reads += [(n, target, number) for n, target in zip(nodes, texts[number].continuation, strict=True)]
@@ -207,11 +207,11 @@ def pack(texts: Mapping[int, Text], skip: int = 0) -> Pack:
 
 def _shared(order: Sequence[tuple[int, ...]]) -> list[int]:
     """Length of the common beginning of each and the one before it."""
-    return [0, *map(_common, order, order[1:])][: len(order)]
+    return [0, *map(common, order, order[1:])][: len(order)]
 
 
-def _common(one: tuple[int, ...], two: tuple[int, ...]) -> int:
-    """How many first tokens two texts share; by halving, as slices are compared faster than a loop walks."""
+def common(one: Sequence[object], two: Sequence[object]) -> int:
+    """How many first tokens (or characters) two texts share; by halving, as comparing slices is quicker than a loop."""
     most = min(len(one), len(two))
     if one[:most] == two[:most]:
         return most
