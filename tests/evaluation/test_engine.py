@@ -138,7 +138,7 @@ def _model(kind: str):
 def test_other_families_are_scored_as_they_score_themselves(base, kind):
     other = _model(kind)(base.tokenizer)
     requests = _requests(20, 481)
-    assert max(r.length for r in requests) > 12  # longer than the sliding window
+    assert max(len(r.prompt) for r in requests) > 12  # longer than the sliding window
     for request, sums in zip(requests, loglikelihoods(other, requests, batch_tokens=128), strict=True):
         expected = [plain.loglikelihood(other.model, request.prompt, c) for c in request.continuations]
         assert sums == pytest.approx(expected, abs=2e-4)

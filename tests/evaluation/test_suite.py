@@ -48,14 +48,17 @@ def test_choices_with_prompts_of_their_own_are_scored_as_one_by_one(base):
     assert [score.item for score in found.scores] == ["usual", "pair", "usual"]
 
 
-def test_every_prompt_of_its_own_counts_as_tokens_and_an_item_ticks_once(base):
+def test_tokens_are_those_that_passed_through_the_model_and_an_item_ticks_once(base):
     ticks = []
     found = evaluate(base, prepared(PAIR, USUAL), "run", "task", ticks.append)
     assert sum(ticks) == 2
-    pairs = [base.encode_pair(p, c) for p, c in zip(PAIR.prompts, PAIR.choices, strict=True)]
-    usual = [base.encode_pair(USUAL.prompt, c) for c in USUAL.choices]
-    shared = len(usual[0][0]) + sum(len(c) for _, c in usual)
-    assert found.ledger.tokens == sum(len(p) + len(c) for p, c in pairs) + shared
+    seen = set()  # every beginning of a text that something is read behind
+    for sample in (PAIR, USUAL):
+        for prompt, choice in zip(sample.prompts or (sample.prompt,) * 3, sample.choices, strict=True):
+            whole = sum(base.encode_pair(prompt, choice), ())
+            seen |= {whole[:n] for n in range(1, len(whole))}
+    assert found.ledger.tokens == len(seen)
+    assert found.ledger.flops == 2.0 * base.num_params * len(seen)
 
 
 def test_a_long_prompt_of_its_own_is_cut_at_its_front_and_the_item_is_counted(base):

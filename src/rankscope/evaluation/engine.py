@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rankscope.errors import ModelError
+from rankscope.errors import DataError, ModelError
 from rankscope.evaluation.prefix import keep, plain_states, read, states
 from rankscope.evaluation.tree import Group, Pack, Text, pack, plan
 from rankscope.models.base import Base
@@ -57,6 +57,9 @@ def weigh(
     of its own. ``passed`` is told of the tokens that went through the model, without padding.
     """
     texts = [Text(prompt, c) for r in requests for prompt, c in r.pairs]
+    if not all(t.prompt for t in texts):
+        raise DataError("a continuation is weighed behind at least one token", got="an empty prompt",
+                        hint="The tokenizer names no token that begins or ends a text")  # fmt: skip
     owners = [i for i, r in enumerate(requests) for _ in r.continuations]
     out: list[Weight] = [(0.0, greedy)] * len(texts)
     left = [sum(map(bool, r.continuations)) for r in requests]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rankscope.data.batching import budgeted
 
@@ -97,6 +97,7 @@ def plan(texts: Sequence[Text], budget: int = 4096, is_kept: bool = True) -> lis
     groups = []
     for length, members in found:
         runs = cut(members, length, budget)
+        length = length if len(runs) > 1 else 0  # a single pack is no cheaper behind a pass of its own
         packs = tuple(pack({k: texts[k] for m in members[i:j] for k in owners[m]}, length) for i, j in runs)
         if packs:
             groups.append(Group(members[0][:length], packs))
@@ -111,26 +112,48 @@ def headers(order: Sequence[tuple[int, ...]], first: Sequence[int]) -> list[tupl
     """
     shared = _shared(order)
     sizes = [0]  # nodes of the tree of all inputs before
-    for tokens, common in zip(order, shared, strict=True):
-        sizes.append(sizes[-1] + len(tokens) - common)
-    stack: list[tuple[int, int, int, list[tuple[int, int, int]]]] = [(0, 0, 0, [])]  # depth, left, saved, headers
+    for tokens, num in zip(order, shared, strict=True):
+        sizes.append(sizes[-1] + len(tokens) - num)
+    stack = [_Interval(0, 0)]
     for right in range(1, len(order) + 1):
         depth = shared[right] if right < len(order) else 0
-        left, parts = right - 1, (0, [])
-        while stack[-1][0] > depth:
-            common, left, saved, inner = stack.pop()
-            length = min(common, min(first[left:right]))
-            nodes = shared[left] + sizes[right] - sizes[left] - length
-            rows = -(-nodes // _ROW)
-            here = (rows - 1) * length - _REPAID * rows
-            parts = (here, [(left, right, length)]) if here > saved else (saved, inner)
-            if stack[-1][0] >= depth:
-                below, begin, already, those = stack[-1]
-                stack[-1] = (below, begin, already + parts[0], those + parts[1])
-                parts = (0, [])
-        if stack[-1][0] < depth:
-            stack.append((depth, left, *parts))
-    return stack[0][3]
+        left, inner = right - 1, None
+        while stack[-1].depth > depth:
+            inner = stack.pop()
+            left = inner.left
+            length = min(inner.depth, min(first[left:right]))
+            inner.close(right, length, shared[left] + sizes[right] - sizes[left] - length)
+            if stack[-1].depth >= depth:
+                stack[-1].add(inner)
+                inner = None
+        if stack[-1].depth < depth:
+            stack.append(_Interval(depth, left))
+            if inner:
+                stack[-1].add(inner)
+    return stack[0].headers
+
+
+@dataclass
+class _Interval:
+    """Neighbours from ``left`` on that share ``depth`` tokens; the best headers in them, packs behind, tokens saved."""
+
+    depth: int
+    left: int
+    headers: list[tuple[int, int, int]] = field(default_factory=list)
+    packs: int = 0
+    saved: int = 0
+
+    def add(self, part: _Interval) -> None:
+        self.headers += part.headers
+        self.packs += part.packs
+        self.saved += part.saved
+
+    def close(self, right: int, length: int, nodes: int) -> None:
+        """One header of ``length`` in front of ``nodes`` tokens, if that saves more than the parts do."""
+        packs = max(self.packs, -(-nodes // _ROW))
+        saved = (packs - 1) * length - _REPAID * packs
+        if saved > self.saved:
+            self.headers, self.packs, self.saved = [(self.left, right, length)], packs, saved
 
 
 def cut(order: Sequence[tuple[int, ...]], skip: int, budget: int) -> list[tuple[int, int]]:
@@ -167,12 +190,12 @@ def pack(texts: Mapping[int, Text], skip: int = 0) -> Pack:
     path: list[int] = []
     before: tuple[int, ...] = ()
     for inputs, number in sorted((text.inputs, number) for number, text in texts.items()):
-        common = max(skip, _common(before, inputs)) - skip
-        for node in path[common:]:
+        num = max(skip, common(before, inputs)) - skip
+        for node in path[num:]:
             ends[node] = len(tokens)
-        path[common:] = range(len(tokens), len(tokens) + len(inputs) - skip - common)
-        tokens += inputs[skip + common :]
-        positions += range(skip + common, len(inputs))
+        path[num:] = range(len(tokens), len(tokens) + len(inputs) - skip - num)
+        tokens += inputs[skip + num :]
+        positions += range(skip + num, len(inputs))
         ends += [0] * (len(tokens) - len(ends))
         nodes = path[len(texts[number].prompt) - 1 - skip :]
         reads += [(n, target, number) for n, target in zip(nodes, texts[number].continuation, strict=True)]
@@ -184,11 +207,11 @@ def pack(texts: Mapping[int, Text], skip: int = 0) -> Pack:
 
 def _shared(order: Sequence[tuple[int, ...]]) -> list[int]:
     """Length of the common beginning of each and the one before it."""
-    return [0, *map(_common, order, order[1:])][: len(order)]
+    return [0, *map(common, order, order[1:])][: len(order)]
 
 
-def _common(one: tuple[int, ...], two: tuple[int, ...]) -> int:
-    """How many first tokens two texts share; by halving, as slices are compared faster than a loop walks."""
+def common(one: Sequence[object], two: Sequence[object]) -> int:
+    """How many first tokens (or characters) two texts share; by halving, as comparing slices is quicker than a loop."""
     most = min(len(one), len(two))
     if one[:most] == two[:most]:
         return most

@@ -15,6 +15,7 @@ from itertools import groupby
 
 import numpy as np
 
+from rankscope.evaluation.tree import common
 from rankscope.models.names import by_pattern, has_name
 from rankscope.records import Arm, Ledger, Recipe, RunSpec
 from rankscope.stats.cost import flops_per_token, layer_params, linear_shapes, model_params
@@ -108,6 +109,19 @@ def text_tokens(sample: Sample) -> int:
     """About how many tokens a sample has: characters / 4, prompt once (or one a choice), every choice."""
     texts = (*(sample.prompts or (sample.prompt,)), *(sample.choices or (sample.target,)))
     return 1 + round(sum(map(len, texts)) / _CHARS_PER_TOKEN)
+
+
+def weighed_tokens(samples: Sequence[Sample]) -> int:
+    """About how many tokens pass through a model that weighs the choices: characters / 4, and what texts have in common
+    at their start once."""
+    texts = sorted(
+        prompt + choice
+        for s in samples
+        for choices in [s.choices or (s.target,)]
+        for prompt, choice in zip(s.prompts or (s.prompt,) * len(choices), choices, strict=True)
+    )
+    new = sum(len(text) - common(before, text) for before, text in zip(["", *texts], texts, strict=False))
+    return len(samples) + round(new / _CHARS_PER_TOKEN)
 
 
 def train_bytes(size: Size, specs: Sequence[RunSpec]) -> int:

@@ -159,7 +159,10 @@ class _Work:
         if task not in self._tokens:
             prepared = self.study.prepared(task)
             self.blank[task.name] = prepared.blank
-            self._tokens[task] = sum(fc.text_tokens(s) + prepared.max_new_tokens for s in prepared.samples)
+            if prepared.kind == "generate":
+                self._tokens[task] = sum(fc.text_tokens(s) + prepared.max_new_tokens for s in prepared.samples)
+            else:
+                self._tokens[task] = fc.weighed_tokens(prepared.samples)
         return self._tokens[task]
 
     def forecast(self) -> fc.Forecast | None:
