@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache
 from rankscope.models.base import Base
 
 _NAME = "rankscope_rows"
-_SCORES = 1 << 22  # attention scores held at once: 16 MB, which a processor's cache nearly holds
+_SCORES = {"cpu": 1 << 19, "cuda": 1 << 26}  # attention scores held at once; 2 MB stay in a processor's cache
 _HARMLESS = {"dropout", "is_causal", "position_ids", "position_embeddings", "cache_position", "use_cache",
              "output_attentions", "sliding_window"}  # fmt: skip
 _KINDS = {"full_attention", "sliding_attention"}
@@ -134,11 +134,12 @@ def attend(module: nn.Module, query: Float[Tensor, "B H T D"], key: Float[Tensor
     q = (query * scale).unflatten(1, (-1, groups)).transpose(0, 1)  # (K, B, G, T, D)
     k, v = key.transpose(0, 1), value.transpose(0, 1)
     out = value.new_empty(len(query), num, heads, value.shape[-1])
+    most = _SCORES.get(query.device.type, _SCORES["cpu"])
     for first, last, found in rows.segments:
         behind = found[module.layer_idx] if found is not None else None
         seen = k.shape[2] + (behind[0].shape[1] if behind else 0)
-        height = max(1, _SCORES // (heads * num * seen))
-        span = num if height > 1 else max(1, _SCORES // (heads * seen))
+        height = max(1, most // (heads * num * seen))
+        span = num if height > 1 else max(1, most // (heads * seen))
         for a in range(first, last, height):
             b = min(a + height, last)
             for t in range(0, num, span):

@@ -225,6 +225,8 @@ def _plain(base: Base, prompts: list[tuple[int, ...]], rows: list[int], texts: _
     lengths = torch.tensor([len(p) for p in prompts], device=base.device)
     mask = (torch.arange(longest, device=base.device) >= longest - lengths[:, None]).long()
     cache = DynamicCache(config=base.model.config)
+    kinds = getattr(cache, "is_linear", [])
+    has_states = bool(kinds) and all(kinds)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     texts.passed(sum(map(len, prompts)))
     for step in range(most):
@@ -234,6 +236,7 @@ def _plain(base: Base, prompts: list[tuple[int, ...]], rows: list[int], texts: _
             break
         texts.passed(sum(not texts.is_done[row] for row in rows))
         ids = chosen[:, None]
-        mask = torch.cat([mask, torch.ones_like(ids)], 1)
+        # A model of states takes a mask of what it is given, one of keys a mask of all that it has seen.
+        mask = torch.ones_like(ids) if has_states else torch.cat([mask, torch.ones_like(ids)], 1)
         positions = positions[:, -1:] + 1
     texts.close(rows)
