@@ -124,7 +124,7 @@ def reading(base: Base) -> Iterator[None]:
 def attend(module: nn.Module, query: Float[Tensor, "B H T D"], key: Float[Tensor, "B K W D"],
            value: Float[Tensor, "B K W E"], attention_mask: object, scaling: float | None = None,
            rows: Rows | None = None, **others: object) -> tuple[Float[Tensor, "B T H E"], None]:  # fmt: skip
-    """Attention of ``rows`` as transformers asks for it. Raises TypeError where a model wants more than plain softmax."""
+    """Attention of ``rows`` as transformers asks for it. Raises TypeError if a model wants more than plain softmax."""
     strange = sorted(name for name, given in others.items() if given is not None and name not in _HARMLESS)
     if rows is None or strange:
         raise TypeError(f"attention behind shared headers can't do this: {strange}")
@@ -181,7 +181,7 @@ def can_read(base: Base) -> bool:
 
 
 def _is_itself(base: Base) -> bool:
-    """Three rows of several lengths, two behind a header and one behind none, and one row less before the last token."""
+    """Three rows of several lengths, two behind a header and one behind none; one leaves before the last token."""
     top = base.model.config.get_text_config().vocab_size
     front, last = [(3 + i) % top for i in range(8)], [(40 + i) % top for i in range(3)]
     owns = [[(11 + 2 * i) % top for i in range(n)] for n in (1, 4, 3)]
@@ -208,8 +208,8 @@ def _is_itself(base: Base) -> bool:
 
 
 def _logits(base: Base, ids: list[list[int]], places: list[list[int]], rows: Rows) -> Tensor:
-    hidden = base.hidden(*(torch.tensor(x, device=base.device) if x else None for x in (ids, None, places)), rows, rows=rows)
-    return base.logits(hidden[:, -1])
+    tokens, positions = (torch.tensor(x, device=base.device) for x in (ids, places))
+    return base.logits(base.hidden(tokens, None, positions, rows, rows=rows)[:, -1])
 
 
 def _own_logits(base: Base, texts: list[list[int]]) -> Tensor:
