@@ -30,6 +30,18 @@ def greedy(model, prompt: tuple[int, ...], most: int, eos: int | None) -> list[i
     return ids[len(prompt) :]
 
 
+def text(base, prompt: tuple[int, ...], most: int, stop: tuple[str, ...] = (), ends=()) -> str:
+    """The whole text again for each token, until an end token, a stop text or ``most``; cut at the first stop text."""
+    tokens: list[int] = []
+    while len(tokens) < most and not any(s in base.decode(tokens) for s in stop):
+        (token,) = greedy(base.model, (*prompt, *tokens), 1, None)
+        if token in ends:
+            break
+        tokens.append(token)
+    found = base.decode(tokens)
+    return found[: min((found.index(s) for s in stop if s in found), default=len(found))]
+
+
 @torch.inference_mode()
 def divergence(model, arm, ids: tuple[int, ...], places) -> float:
     """Mean KL(model || arm) of the tokens at ``places``, by two whole forward passes and a softmax by hand."""

@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache
 from rankscope.models.base import Base
 
 _NAME = "rankscope_rows"
-_SCORES = 1 << 22  # attention scores held at once: 16 MB, which a processor's cache nearly holds
+_SCORES = {"cpu": 1 << 19, "cuda": 1 << 26}  # attention scores held at once; 2 MB stay in a processor's cache
 _HARMLESS = {"dropout", "is_causal", "position_ids", "position_embeddings", "cache_position", "use_cache",
              "output_attentions", "sliding_window"}  # fmt: skip
 _KINDS = {"full_attention", "sliding_attention"}
@@ -124,7 +124,7 @@ def reading(base: Base) -> Iterator[None]:
 def attend(module: nn.Module, query: Float[Tensor, "B H T D"], key: Float[Tensor, "B K W D"],
            value: Float[Tensor, "B K W E"], attention_mask: object, scaling: float | None = None,
            rows: Rows | None = None, **others: object) -> tuple[Float[Tensor, "B T H E"], None]:  # fmt: skip
-    """Attention of ``rows`` as transformers asks for it. Raises TypeError where a model wants more than plain softmax."""
+    """Attention of ``rows`` as transformers asks for it. Raises TypeError if a model wants more than plain softmax."""
     strange = sorted(name for name, given in others.items() if given is not None and name not in _HARMLESS)
     if rows is None or strange:
         raise TypeError(f"attention behind shared headers can't do this: {strange}")
@@ -134,11 +134,12 @@ def attend(module: nn.Module, query: Float[Tensor, "B H T D"], key: Float[Tensor
     q = (query * scale).unflatten(1, (-1, groups)).transpose(0, 1)  # (K, B, G, T, D)
     k, v = key.transpose(0, 1), value.transpose(0, 1)
     out = value.new_empty(len(query), num, heads, value.shape[-1])
+    most = _SCORES.get(query.device.type, _SCORES["cpu"])
     for first, last, found in rows.segments:
         behind = found[module.layer_idx] if found is not None else None
         seen = k.shape[2] + (behind[0].shape[1] if behind else 0)
-        height = max(1, _SCORES // (heads * num * seen))
-        span = num if height > 1 else max(1, _SCORES // (heads * seen))
+        height = max(1, most // (heads * num * seen))
+        span = num if height > 1 else max(1, most // (heads * seen))
         for a in range(first, last, height):
             b = min(a + height, last)
             for t in range(0, num, span):
@@ -180,7 +181,7 @@ def can_read(base: Base) -> bool:
 
 
 def _is_itself(base: Base) -> bool:
-    """Three rows of several lengths, two behind a header and one behind none, and one row less before the last token."""
+    """Three rows of several lengths, two behind a header and one behind none; one leaves before the last token."""
     top = base.model.config.get_text_config().vocab_size
     front, last = [(3 + i) % top for i in range(8)], [(40 + i) % top for i in range(3)]
     owns = [[(11 + 2 * i) % top for i in range(n)] for n in (1, 4, 3)]
@@ -207,8 +208,8 @@ def _is_itself(base: Base) -> bool:
 
 
 def _logits(base: Base, ids: list[list[int]], places: list[list[int]], rows: Rows) -> Tensor:
-    hidden = base.hidden(*(torch.tensor(x, device=base.device) if x else None for x in (ids, None, places)), rows, rows=rows)
-    return base.logits(hidden[:, -1])
+    tokens, positions = (torch.tensor(x, device=base.device) for x in (ids, places))
+    return base.logits(base.hidden(tokens, None, positions, rows, rows=rows)[:, -1])
 
 
 def _own_logits(base: Base, texts: list[list[int]]) -> Tensor:

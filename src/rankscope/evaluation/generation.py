@@ -24,6 +24,8 @@ from rankscope.models.base import Base
 Tick = Callable[[int], None]
 Family = tuple[tuple[int, ...], list[int]]
 """A header's tokens, and the prompts that begin with it."""
+Held = dict[tuple[int, ...], Header | None]
+"""Headers by their tokens; None where there are none."""
 
 _CACHE = {"cpu": 1 << 30, "cuda": 1 << 32}  # bytes of keys and values that a batch may take
 _SAVED = 64  # a header has to save so many tokens: each costs some small products at every step
@@ -46,7 +48,7 @@ def generate(base: Base, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
     window = base.window
     fit = [i for i, p in enumerate(prompts) if window is None or len(p) + max_new_tokens <= window]
     fit = fit if fit and can_read(base) else []
-    held: dict[tuple[int, ...], Header | None] = {}
+    held: Held = {}
     for batch in _batches(base, prompts, fit, max_new_tokens):
         # Families lie one after the other, so a header is needed in the next batch or never again.
         kept = {tokens: held[tokens] for tokens, _ in batch if tokens in held}
@@ -116,7 +118,7 @@ def families(prompts: Sequence[tuple[int, ...]]) -> list[Family]:
     near = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
 
     def shared(start: int, stop: int) -> int:
-        return max(0, min(*near[start : stop - 1], min(len(prompts[i]) for i in order[start:stop]) - 1, 1 << 62))
+        return max(0, min(*near[start : stop - 1], min(len(prompts[i]) for i in order[start:stop]) - 1))
 
     def saved(start: int, stop: int) -> int:
         return (stop - start - 1) * shared(start, stop) if stop - start > 1 else 0
@@ -143,14 +145,19 @@ def _common(one: tuple[int, ...], two: tuple[int, ...]) -> int:
 
 
 def _batches(base: Base, prompts: Sequence[tuple[int, ...]], rows: list[int], most: int) -> Iterator[list[Family]]:
-    """Families, cut into batches whose keys and values stay within ``_CACHE``; one row may exceed it."""
+    """Families, cut into batches whose keys and values stay within ``_CACHE``; one row may exceed it.
+
+    Short prompts come first, so that the rows of a batch are about as long.
+    """
     if not rows:
         return
     room = _CACHE.get(base.device.type, _CACHE["cpu"]) // max(1, base.token_bytes or 1)
     batch: list[Family] = []
     longest = num = heads = 0
-    for tokens, members in families([prompts[i] for i in rows]):
-        for row in sorted((rows[m] for m in members), key=lambda i: (len(prompts[i]), i)):
+    found = [(tokens, sorted((rows[m] for m in members), key=lambda i: (len(prompts[i]), i)))
+             for tokens, members in families([prompts[i] for i in rows])]  # fmt: skip
+    for tokens, members in sorted(found, key=lambda family: len(prompts[family[1][-1]]) - len(family[0])):
+        for row in members:
             own = len(prompts[row]) - len(tokens)
             is_new = not batch or batch[-1][0] != tokens
             needed = (num + 1) * (max(longest, own) + most) + heads + is_new * len(tokens)
@@ -170,8 +177,8 @@ def _header(base: Base, tokens: tuple[int, ...], texts: _Texts) -> Header | None
     return header(base, tokens) if tokens else None
 
 
-def _read(base: Base, prompts: Sequence[tuple[int, ...]], batch: list[Family], held: dict[tuple[int, ...], Header | None],
-          texts: _Texts, limits: tuple[int, int]) -> None:  # fmt: skip
+def _read(base: Base, prompts: Sequence[tuple[int, ...]], batch: list[Family], held: Held, texts: _Texts,
+          limits: tuple[int, int]) -> None:  # fmt: skip
     """One batch behind its headers. ``limits``: new tokens a text, and tokens read at once."""
     most, batch_tokens = limits
     alive = [row for _, members in batch for row in members]
@@ -225,6 +232,8 @@ def _plain(base: Base, prompts: list[tuple[int, ...]], rows: list[int], texts: _
     lengths = torch.tensor([len(p) for p in prompts], device=base.device)
     mask = (torch.arange(longest, device=base.device) >= longest - lengths[:, None]).long()
     cache = DynamicCache(config=base.model.config)
+    kinds = getattr(cache, "is_linear", [])
+    has_states = bool(kinds) and all(kinds)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     texts.passed(sum(map(len, prompts)))
     for step in range(most):
@@ -234,6 +243,7 @@ def _plain(base: Base, prompts: list[tuple[int, ...]], rows: list[int], texts: _
             break
         texts.passed(sum(not texts.is_done[row] for row in rows))
         ids = chosen[:, None]
-        mask = torch.cat([mask, torch.ones_like(ids)], 1)
+        # A model of states takes a mask of what it is given, one of keys a mask of all that it has seen.
+        mask = torch.ones_like(ids) if has_states else torch.cat([mask, torch.ones_like(ids)], 1)
         positions = positions[:, -1:] + 1
     texts.close(rows)

@@ -113,6 +113,6 @@ def _generated(
     prompts = [fit_prompt(p, room, base.bos) for p in whole]
     # A chat's answer ends with the token that closes the turn: it may well have blank lines before that.
     stop, ends = ((), base.chat_ends()) if is_chat else (task.stop, None)
-    texts = generate(base, prompts, task.max_new_tokens, stop, batch_tokens, tick, ends)
-    tokens = sum(map(len, prompts)) + sum(len(base.encode(t)) for t in texts)
-    return [Response(text=t) for t in texts], tokens, sum(len(p) > room for p in whole)
+    passed: list[int] = []
+    texts = generate(base, prompts, task.max_new_tokens, stop, batch_tokens, tick, ends, passed.append)
+    return [Response(text=t) for t in texts], sum(passed), sum(len(p) > room for p in whole)
