@@ -20,6 +20,8 @@ from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
 from rankscope.testing import tiny_tokenizer
 from rankscope.training.cohort import Trainee, TrainSet, recruit
 
+LR = 1e-3
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -35,7 +37,7 @@ class Shape:
 SHAPES = {
     "llama-1.1b": Shape(2048, 16, 5632, 32, 8, 32000),
     "smollm2": Shape(576, 30, 1536, 9, 3, 49152, is_tied=True),
-    "tiny": Shape(64, 4, 128, 4, 2, 200),
+    "tiny": Shape(32, 2, 64, 4, 2, 200),
 }
 
 
@@ -64,25 +66,33 @@ def base_of(made: LlamaForCausalLM, name: str) -> Base:
     return Base(ModelRef(name), made, tiny_tokenizer(), made.device, made.dtype)
 
 
-def rows(vocab: int, lengths: list[int], seed: int = 0, answer: float = 0.25) -> TrainSet:
-    """Random tokens; the loss is on the last ``answer`` of each row."""
+def rows(vocab: int, lengths: list[int], answer: float = 0.25, seed: int = 0) -> TrainSet:
+    """Random tokens; the loss is on the last ``answer`` of each row, and never on the first token."""
     rng = random.Random(f"rows/{seed}")
-    made = [Example(tuple(rng.randrange(3, vocab) for _ in range(n)), n - max(1, round(n * answer))) for n in lengths]
+    starts = [max(1, round(n * (1 - answer))) for n in lengths]
+    made = [Example(tuple(rng.randrange(3, vocab) for _ in range(n)), min(s, n - 1))
+            for n, s in zip(lengths, starts, strict=True)]  # fmt: skip
     return TrainSet(tuple(made), ())
 
 
-def recruits(base: Base, bank: AdapterBank, data: TrainSet, ranks: list[int], tag: str,
-             layers: tuple[int, ...] | None = None) -> list[Trainee]:  # fmt: skip
-    """A run for each rank, on all linear layers of the layers asked for; its one step is all rows in one batch.
+def recruits(
+    base: Base,
+    bank: AdapterBank,
+    data: TrainSet,
+    ranks: list[int],
+    tag: str,
+    layers: tuple[int, ...] | None = None,
+    batches: list[list[int]] | None = None,
+) -> list[Trainee]:
+    """A run for each rank, on all linear layers of the layers asked for, at a constant rate.
 
-    Runs of two tags start at the same weights.
+    A step for each batch; without any, one step of all rows. Runs of two tags start at the same weights.
     """
     found = []
     for number, rank in enumerate(ranks):
         arm = Arm(f"r{rank}", "lora", rank=rank, alpha=2.0 * rank, layers=layers)
         recipe = Recipe(max_steps=1, warmup=0.0, schedule="constant", validation=0.0)
-        spec = RunSpec(base.ref, arm, 1e-4, TaskRef("made"), recipe, 0)
-        trainee = recruit(base, bank, f"{tag}-{number}", spec, data)
-        trainee.steps = [[list(range(len(data.train)))]]
+        trainee = recruit(base, bank, f"{tag}-{number}", RunSpec(base.ref, arm, LR, TaskRef("made"), recipe, 0), data)
+        trainee.steps = [[batch] for batch in batches or [list(range(len(data.train)))]]
         found.append(trainee)
     return found

@@ -63,11 +63,16 @@ def test_the_fewest_runs_near_the_best_speed_are_taken(tmp_path):
     assert packing.fewest({}) == 1
 
 
-def test_little_work_is_not_measured_and_gets_the_default(tmp_path):
-    small = Machine(CPU, run_steps=20)
-    assert packing.cut(RUNS, SHAPE, tmp_path, lambda: small) == cohorts(RUNS)
-    assert not small.asked
-    assert packing.is_worth(1500, 8, 3) and not packing.is_worth(1499, 8, 3) and not packing.is_worth(10**9, 1, 3)
+def test_measuring_takes_a_small_share_of_the_work_or_is_left(tmp_path):
+    little = Machine(CPU, run_steps=24)  # 12 runs x 24 steps: 3 % are not three measured runs of three steps
+    assert packing.cut(RUNS, SHAPE, tmp_path / "a", lambda: little) == cohorts(RUNS) and not little.asked
+    some = Machine({**CPU, 2: 101.0}, run_steps=25)
+    assert set(_sizes(RUNS, tmp_path / "b", some)) == {1} and some.asked == [1, 2]
+    ended = Machine(GPU, run_steps=124)  # enough for 1, 2 and 4 runs, and four are faster than two
+    assert packing.cut(RUNS, SHAPE, tmp_path / "c", lambda: ended) == cohorts(RUNS) and ended.asked == [1, 2, 4]
+    assert not list((tmp_path / "c").glob("speed*"))
+    enough = Machine(GPU, run_steps=125)
+    assert set(_sizes(RUNS, tmp_path / "d", enough)) == {4} and enough.asked == [1, 2, 4, 8]
 
 
 def test_no_cohort_is_larger_than_memory_holds(tmp_path):
@@ -95,6 +100,10 @@ def test_speeds_are_kept_and_measured_again_only_for_more_runs(tmp_path):
     assert _sizes(RUNS, tmp_path, second) == [4, 4, 4] and second.asked == [1, 2, 4, 8]
     third = Machine({})
     assert _sizes(RUNS[:5], tmp_path, third) == [4, 1] and not third.asked
+    slow = Machine({1: 100.0, 2: 90.0})  # no larger number can be faster, so it's never asked for
+    slow.place = {"device": "z"}
+    assert _sizes(RUNS[:2], tmp_path, slow) == [1, 1] and slow.asked == [1, 2]
+    assert set(_sizes(RUNS[2:], tmp_path, slow)) == {1} and slow.asked == [1, 2]
     elsewhere = Machine(CPU)
     elsewhere.place = {"device": "y"}
     assert set(_sizes(RUNS[1:], tmp_path, elsewhere)) == {2, 1} and elsewhere.asked
@@ -156,7 +165,7 @@ def test_a_probe_that_memory_does_not_hold_says_so(base, people, monkeypatch):
 def test_weights_are_the_same_whatever_the_packing(base, people):
     import torch
 
-    recipe = {"max_steps": 6, "batch_tokens": 256}
+    recipe = {"max_steps": 3, "batch_tokens": 256}
     specs = [_spec(r, 3e-3, **recipe) for r in (1, 2, 8)]
     found = {}
     for most in (1, 2, 3):

@@ -84,27 +84,27 @@ def most_that_fit(specs: Sequence[RunSpec], fits: Fits) -> int:
     return next((n - 1 for n in range(2, min(COHORT, len(heavy)) + 1) if not fits(heavy[:n])), min(COHORT, len(heavy)))
 
 
-def measured(measure: Callable[[int], float | None], most: int) -> dict[int, float]:
-    """Tokens a second of 1, 2, 4, 8 runs side by side, up to ``most`` and as long as doubling pays and fits."""
+def measured(measure: Callable[[int], float | None], most: int, budget: float) -> tuple[dict[int, float], int]:
+    """Tokens a second of 1, 2, 4, 8 runs side by side, as long as doubling pays and fits; and up to how many runs that
+    is an answer.
+
+    ``budget``: runs that may be measured in all. Where it ends the search, more runs might still be faster.
+    """
     rates: dict[int, float] = {}
     for size in (s for s in _SIZES if s <= most):
-        rate = measure(size)
+        budget -= size
+        rate = measure(size) if budget >= 0 else None
         if rate is None:
-            break
+            return rates, most if budget >= 0 else size - 1
         rates[size] = rate
         if size > 1 and rate < _PAYS * rates[size // 2]:
-            break
-    return rates
+            return rates, COHORT
+    return rates, most
 
 
 def fewest(rates: Mapping[int, float]) -> int:
     """The fewest runs side by side within ``NEAR`` of the best speed; one where not even one could be measured."""
     return min((n for n, rate in rates.items() if rate >= (1 - NEAR) * max(rates.values())), default=1)
-
-
-def is_worth(steps: int, most: int, trial_steps: int) -> bool:
-    """Whether measuring up to ``most`` runs side by side is little beside ``steps`` steps of single runs."""
-    return most > 1 and trial_steps * sum(s for s in _SIZES if s <= most) <= _WORTH * steps
 
 
 def _decided(lora: list[RunSpec], shape: dict | None, folder: Path, machine: Machine) -> list[list[RunSpec]]:
@@ -114,7 +114,7 @@ def _decided(lora: list[RunSpec], shape: dict | None, folder: Path, machine: Mac
         return size is None or train_bytes(size, group) <= SHARE * usable
 
     most = most_that_fit(lora, fits)
-    rates = _rates(lora, most, folder, machine)
+    rates = _rates(lora, most, folder, machine) if most > 1 else None
     return packed(lora, most if rates is None else min(most, fewest(rates)), fits)
 
 
@@ -122,15 +122,19 @@ def _rates(lora: list[RunSpec], most: int, folder: Path, machine: Machine) -> di
     """Speeds as kept, or measured now and kept; None where there are none and measuring would take too long."""
     about = {**machine.place, "model": lora[0].model.key, "batch_tokens": lora[0].recipe.batch_tokens}
     path = folder / f"speed-{content_key(about)}.json"
-    kept = _kept_rates(_read(path), most)
-    if kept is not None or not is_worth(machine.steps(lora[0]) * len(lora), most, machine.trial_steps):
+    if (kept := _kept_rates(_read(path), most)) is not None:
         return kept
+    budget = _WORTH * machine.steps(lora[0]) * len(lora) / machine.trial_steps
+    if budget < _SIZES[0] + _SIZES[1]:
+        return None
 
     def measure(num: int) -> float | None:
         return machine.tokens_per_second([lora[i * len(lora) // num] for i in range(num)])
 
-    rates = measured(measure, most)
-    _write(path, {"about": about, "most": most, "rates": sorted(rates.items())})
+    rates, known = measured(measure, most, budget)
+    if known < most:
+        return None
+    _write(path, {"about": about, "most": known, "rates": sorted(rates.items())})
     return rates
 
 
