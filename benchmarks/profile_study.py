@@ -21,7 +21,6 @@ import json
 import platform
 import sys
 import tempfile
-from collections import defaultdict
 
 import torch
 
