@@ -21,19 +21,17 @@ import json
 import platform
 import sys
 import tempfile
-from collections import defaultdict
 
 import torch
 
 from rankscope.cli.console import format_table
 from rankscope.cli.timing import spent
 from rankscope.clock import Clock
-from rankscope.models.sampling import part_of
 from rankscope.records import Breakdown
 from rankscope.study.study import Study
 
 LEAST = 0.85
-BETWEEN = "(between operators: Python, waiting)"
+BETWEEN = ("rest", "(between operators: Python, waiting)")
 
 
 def study(args: argparse.Namespace) -> dict:
@@ -59,17 +57,17 @@ def shares(found: Breakdown) -> tuple[float, float]:
 
 
 def operators(clock: Clock, found: Breakdown) -> list[dict]:
-    """Seconds of all sampled stages by operator, the largest first; what lies in none is a row of its own."""
-    sums: dict[str, float] = defaultdict(float)
-    for stage in found.work:
-        own = clock.operators(stage)
-        for name, seconds in own.items():
-            sums[name] += seconds
-        sums[BETWEEN] += max(0.0, found.stages[stage] - sum(own.values()))
+    """Seconds by operator, in all and by sampled stage, the largest first; what lies in none is a row of its own."""
+    stages = {stage: clock.operators(stage) for stage in found.work}
+    for stage, own in stages.items():
+        own[BETWEEN] = max(0.0, found.stages[stage] - sum(own.values()))
+    names = dict.fromkeys(name for own in stages.values() for name in own)
+    sums = {name: sum(own.get(name, 0.0) for own in stages.values()) for name in names}
     whole = sum(found.stages[stage] for stage in found.work)
-    largest = sorted(sums.items(), key=lambda item: -item[1])
-    return [{"operator": name, "part": part_of(name), "seconds": round(own, 2), "%": round(100 * own / whole, 1)}
-            for name, own in largest]  # fmt: skip
+    rows = [{"operator": operator, "part": part, "seconds": round(seconds, 2), "%": round(100 * seconds / whole, 1)}
+            | {stage: round(own.get((part, operator), 0.0), 2) for stage, own in stages.items()}
+            for (part, operator), seconds in sums.items()]  # fmt: skip
+    return sorted(rows, key=lambda row: -row["seconds"])
 
 
 def main() -> int:

@@ -80,11 +80,11 @@ def test_kinds_of_passes_weigh_by_the_seconds_that_they_took(clock, hand):
     clock.measured("scoring", "text", 1.0)
     clock.measured("scoring", "token", 3.0)
     clock.sampled("scoring", "text", Sample(1.0, 1.0, 0.0, 0.0, 0.0))
-    clock.sampled("scoring", "token", Sample(0.1, 0.0, 0.0, 0.0, 0.0, {"aten::copy_": 0.1}))
+    clock.sampled("scoring", "token", Sample(0.1, 0.0, 0.0, 0.0, 0.0, {("rest", "aten::copy_"): 0.1}))
     work = clock.breakdown().work["scoring"]
     assert (work.products, work.rest) == pytest.approx((0.25, 0.75))
     assert work.reached is None
-    assert clock.operators("scoring") == pytest.approx({"aten::copy_": 3.0})
+    assert clock.operators("scoring") == pytest.approx({("rest", "aten::copy_"): 3.0})
 
 
 def test_the_first_sample_of_a_kind_is_free_and_further_ones_must_be_cheap(clock, hand):
@@ -106,3 +106,14 @@ def test_sampling_is_no_part_of_what_work_took(clock, hand):
     with clock.stage("sampling"):
         hand.at += 5
     assert clock.working() - began == 2
+
+
+def test_passes_with_another_stage_inside_them_stand_for_no_more_than_their_own_stage(clock, hand):
+    with clock.stage("scoring"):
+        hand.at += 3
+        with clock.stage("tokenising"):
+            hand.at += 1
+    clock.measured("scoring", "text", 4.0)
+    clock.sampled("scoring", "text", Sample(2.0, 2.0, 0.0, 0.0, 0.0))
+    work = clock.breakdown().work["scoring"]
+    assert (work.products, work.rest) == pytest.approx((1, 0))

@@ -30,7 +30,7 @@ MOST = 0.005
 class Sample:
     """A piece of work under the profiler: wall ``seconds``, those of its parts, and FLOPs of its matrix products.
 
-    ``operators`` has seconds by operator, without those of the operators that one calls.
+    ``operators`` has seconds by part and operator, without those of the operators that one calls.
     """
 
     seconds: float
@@ -38,7 +38,7 @@ class Sample:
     attention: float
     optimiser: float
     flops: float
-    operators: dict[str, float] = field(default_factory=dict)
+    operators: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 class Clock:
@@ -102,9 +102,9 @@ class Clock:
         work = {stage: self._work(stage) for stage in sorted(sampled, key=STAGES.index)}
         return Breakdown(self._since - self._began, stages, work, self.ceiling)
 
-    def operators(self, stage: str) -> dict[str, float]:
-        """Seconds of a stage by operator, the largest first, as its samples say."""
-        found: dict[str, float] = defaultdict(float)
+    def operators(self, stage: str) -> dict[tuple[str, str], float]:
+        """Seconds of a stage by part and operator, the largest first, as its samples say."""
+        found: dict[tuple[str, str], float] = defaultdict(float)
         for seconds, samples in self._scaled(stage):
             for sample in samples:
                 for name, own in sample.operators.items():

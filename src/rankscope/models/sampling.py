@@ -27,7 +27,7 @@ from rankscope.models.base import Base
 
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "_grouped_mm", "mkldnn_linear"})
 _ATTENTION = ("scaled_dot_product", "flash", "fmha", "efficient_attention")
-_OPTIMISER = ("Optimizer.step", "_foreach_", "_fused_adam", "multi_tensor_apply")
+_OPTIMISER = ("Optimizer.step", "_foreach_", "_fused_adam", "multi_tensor_apply", "linalg_vector_norm")  # clipping too
 _KERNELS = ("gemm", "nvjet", "cutlass", "cublas", "splitKreduce")  # how CUDA's matrix products are called
 _ROWS, _MOST_FLOPS = 1024, 2e10
 _LEAST_TOKENS = 32  # a shorter pass, such as a check of the model, is no picture of the others
@@ -142,7 +142,7 @@ def sample_of(events: Iterable[Any], seconds: float) -> Sample:
     parts, operators = defaultdict(float), defaultdict(float)
     for name, part, nanoseconds in kernels or _own(host):
         parts[part] += nanoseconds * 1e-9
-        operators[name] += nanoseconds * 1e-9
+        operators[part, name] += nanoseconds * 1e-9
     return Sample(max(seconds, sum(parts.values())), parts["products"], parts["attention"], parts["optimiser"], flops,
                   dict(operators))  # fmt: skip
 
