@@ -27,11 +27,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  #
 MODES = {
     "plain": {},
     "grouped": {"train_sampling_strategy": "group_by_length"},
-    "padding_free": {"padding_free": True},
-    "padding_free, grouped": {"padding_free": True, "train_sampling_strategy": "group_by_length"},
+    "padding_free": {"padding_free": True, "max_length": None},
+    "padding_free, grouped": {"padding_free": True, "max_length": None, "train_sampling_strategy": "group_by_length"},
     "packed": {"packing": True},
 }
-"""Ways to put examples into batches; in 'packed' a batch's rows are packs of ``pack`` tokens."""
+"""Ways to put examples into batches; in 'packed' a batch's rows are packs of ``pack`` tokens. Padding-free refuses a
+length to cut at (no row is that long)."""
 WARMUP = 0.05
 
 
@@ -65,18 +66,19 @@ def trainer_of(job: dict, rows: list[dict], mode: str, batch: int, folder: str):
     disable_progress_bars()
     warnings.simplefilter("ignore")
     recipe = job["recipe"]
-    settings = SFTConfig(
+    settings = {"max_length": recipe.get("max_length", 1024), **MODES[mode]}
+    config = SFTConfig(
         folder, per_device_train_batch_size=batch, gradient_accumulation_steps=max(1, round(job["step"] / batch)),
         max_steps=recipe.get("max_steps") or -1, num_train_epochs=1.0, learning_rate=job["lr"],
         lr_scheduler_type="linear", warmup_steps=WARMUP, weight_decay=0.0, max_grad_norm=1.0, optim="adamw_torch",
-        max_length=recipe.get("max_length", 1024), completion_only_loss=True, bf16=False, gradient_checkpointing=False,
+        completion_only_loss=True, bf16=False, gradient_checkpointing=False,
         use_cpu=True, logging_strategy="no", save_strategy="no", eval_strategy="no", report_to="none",
-        disable_tqdm=True, per_device_eval_batch_size=8, seed=job["seed"], **MODES[mode],
+        disable_tqdm=True, per_device_eval_batch_size=8, seed=job["seed"], **settings,
     )  # fmt: skip
     lora = LoraConfig(r=job["rank"], lora_alpha=job["alpha"], lora_dropout=0.0, target_modules="all-linear",
                       task_type="CAUSAL_LM") if job["rank"] else None  # fmt: skip
     held = Dataset.from_list(read(job["held"])) if job.get("held") else None
-    trainer = SFTTrainer(model=model_of(job), args=settings, train_dataset=Dataset.from_list(rows), eval_dataset=held,
+    trainer = SFTTrainer(model=model_of(job), args=config, train_dataset=Dataset.from_list(rows), eval_dataset=held,
                          processing_class=AutoTokenizer.from_pretrained(job["model"]), peft_config=lora,
                          callbacks=[Clock()])  # fmt: skip
     if any(p.dtype != torch.float32 for p in trainer.model.parameters()):
