@@ -14,7 +14,7 @@ from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
-from sidebyside import peak_bytes, serve  # noqa: E402
+from sidebyside import Stopwatch, peak_bytes, serve  # noqa: E402
 
 from rankscope.evaluation.suite import evaluate  # noqa: E402
 from rankscope.models.adapter import read_tensors, write_adapter  # noqa: E402
@@ -109,24 +109,31 @@ def held_out(job: dict) -> dict:
 
 
 def study(job: dict) -> dict:
-    """A whole study with its report: scores of every item, the rates chosen, tokens trained."""
+    """A whole study with its report: scores of every item, the rates chosen, where the seconds went."""
     from rankscope.cli.console import PlainConsole
     from rankscope.study.study import Study
 
     torch.set_num_threads(job["threads"])
-    whole = Study.load(job["study"], data_dir=job["data_dir"])
-    with PlainConsole(sys.stderr) as console:
-        result = whole.run(job["store"], progress=console)
-    began = time.monotonic()
-    result.report(job["report"])
-    reporting = time.monotonic() - began
-    runs = [(spec, key, found) for spec, key, found, role in result.evidence.runs if role == "final"]
+    Path(job["folder"]).mkdir(parents=True, exist_ok=True)
+    with Stopwatch(Path(job["folder"]) / "seconds") as watch:
+        whole = Study.load(job["study"], data_dir=job["data_dir"])
+        with PlainConsole(sys.stderr) as console:
+            result = whole.run(Path(job["folder"]) / "store", progress=console)
+        began = time.monotonic()
+        result.report(Path(job["folder"]) / "report.html")
+        reporting, seconds = time.monotonic() - began, watch.seconds
+    evidence = result.evidence
+    finals = [(spec, key) for spec, key, _, role in evidence.runs if role == "final"]
     cells = {spec.arm.name: {task: {s.item: s.value for s in found.scores}
-                             for (run, task), found in result.evidence.evals.items() if run == key}
-             for spec, key, _ in runs}  # fmt: skip
-    return {"complete": result.is_complete, "failed": result.failed, "scores": cells, "reporting": reporting,
-            "rates": {spec.arm.name: spec.lr for spec, *_ in runs if spec.train is not None},
-            "verdict": str(result.verdict), "tokens": {spec.arm.name: found.ledger.tokens for spec, _, found in runs}}
+                             for (run, task), found in evidence.evals.items() if run == key}
+             for spec, key in finals}  # fmt: skip
+    return {"complete": result.is_complete, "failed": result.failed, "verdict": str(result.verdict), "scores": cells,
+            "rates": {spec.arm.name: spec.lr for spec, _ in finals if spec.train is not None},
+            "whole": seconds, "reporting": reporting,
+            "training": sum(found.ledger.seconds for _, _, found, _ in evidence.runs),
+            "scoring": sum(found.ledger.seconds for found in evidence.evals.values()),
+            "trained": [[spec.arm.name, spec.lr, found.ledger.tokens, found.status]
+                        for spec, _, found, _ in evidence.runs if spec.train is not None]}  # fmt: skip
 
 
 if __name__ == "__main__":

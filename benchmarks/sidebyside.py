@@ -14,6 +14,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -111,6 +112,35 @@ def logged(log: Path) -> dict[str, dict]:
             continue
         found[row["name"]] = row
     return found
+
+
+class Stopwatch:
+    """Seconds of a piece of work that may be killed and taken up again, kept in a file every few seconds. What a kill
+    threw away counts, since it has to be done once more."""
+
+    def __init__(self, path: Path, every: float = 2.0):
+        self.path, self.every, self.stop = path, every, threading.Event()
+        self.before = float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+
+    def __enter__(self) -> Stopwatch:
+        self.began = time.monotonic()
+        self.thread = threading.Thread(target=self._keep, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.began
+
+    def _keep(self) -> None:
+        while True:
+            self.path.write_text(f"{self.seconds:.2f}", encoding="utf-8")
+            if self.stop.wait(self.every):
+                return
 
 
 def peak_bytes() -> int | None:
