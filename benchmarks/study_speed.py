@@ -231,6 +231,7 @@ def main() -> None:
     args = arguments()
     args.model, folder = str(Path(args.model).resolve()), args.folder.resolve()
     torch.set_num_threads(args.threads)
+    folder.mkdir(parents=True, exist_ok=True)
     machine, files = sbs.machine(args.threads), write_data(folder, args)
     base = load(ModelRef(args.model, dtype="float32"), "cpu")
     tasks = {name: prepare(ref, str(folder / "data")) for name, ref in TASKS.items()}
