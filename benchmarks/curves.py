@@ -1,13 +1,13 @@
 """What does a study cost against rank, items, length and size of the model? Tables, a figure a curve, one JSON line.
 
-    python benchmarks/curves.py --model DIR --data-dir DIR [--only rank items length size] [--figures docs/figures] [--tiny]
+    python benchmarks/curves.py --model DIR --data-dir DIR [--only rank items ...] [--figures docs/figures] [--tiny]
 
-rankscope alone, float32 on the CPU. ``rank``: tokens a second of training, ranks 1 to 256 on all linear layers. ``items``:
-seconds to score arc_easy (cloze) and mmlu (5-shot, letters) against the number of items, tokenising included. ``length``:
-tokens a second of training (rank 16) and of scoring, rows of one length and 2,048 tokens a batch. ``size``: the same at
-256 tokens a row for Llama shapes of 10 to 300 million random weights with a vocabulary of 8,192, beside what their matrix
-products alone would allow.
-Every point is the median of --repeats after one that isn't counted, and has its lowest and highest.
+rankscope alone, float32 on the CPU. ``rank``: tokens a second of training, ranks 1 to 256 on all linear layers.
+``items``: seconds to score arc_easy (cloze) and mmlu (5-shot, letters) against the number of items, tokenising
+included. ``length``: tokens a second of training (rank 16) and of scoring, rows of one length and 2,048 tokens a batch.
+``size``: the same at 256 tokens a row for Llama shapes of 10 to 300 million random weights with a vocabulary of 8,192,
+beside what their matrix products alone would allow. Every point is the median of --repeats after one that isn't
+counted, and has its lowest and highest.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def main() -> None:
     found = {}
     for name in args.only:
         measure, title, x, y = CURVES[name]
-        found[name] = [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in measure(base, args)]
+        rows = measure(base, args)
+        found[name] = [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
         print(f"\n{title} ({y})\n" + sbs.table([{x: r["x"], "": r["what"], "median": r["median"], "lowest": r["low"],
                                                  "highest": r["high"]} for r in found[name]]), flush=True)  # fmt: skip
         if args.figures:

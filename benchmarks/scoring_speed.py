@@ -1,15 +1,15 @@
 """How fast is scoring beside lm-evaluation-harness's ``hf`` model? A table for people, then one JSON line.
 
     pip install 'rankscope[bench]'
-    python benchmarks/scoring_speed.py --model DIR --data-dir DIR [--claims mmlu_letters ...] [--items 0.1] [--repeats 3]
+    python benchmarks/scoring_speed.py --model DIR --data-dir DIR [--claims arc_easy ...] [--items 0.1] [--repeats 3]
 
 Claims: ``mmlu_letters`` and ``mmlu_cloze`` (5-shot, 10 subjects x 20 items, every 57/10th of the sorted subjects),
-``arc_easy`` (cloze, 0-shot, 200 items), ``gsm8k`` (5-shot, greedy, 24 items, at most 128 tokens), ``adapters`` (the base
-and 7 PEFT adapters of ranks 1 to 64 on ``arc_easy``, against eight runs of the harness with ``peft=``).
+``arc_easy`` (cloze, 0-shot, 200 items), ``gsm8k`` (5-shot, greedy, 24 items, at most 128 tokens), ``adapters`` (the
+base and 7 PEFT adapters of ranks 1 to 64 on ``arc_easy``, against eight runs of the harness with ``peft=``).
 
 Both sides: float32 (checked), the same threads, the same rows, prompts and continuations byte for byte. The harness
-gets the batch size that was quickest on one subject (20 items) among --sizes; sizes are tried upwards until two in a row
-are more than 5 % slower than the best, and left out where their logits would not fit into memory. rankscope has its
+gets the batch size that was quickest on one subject (20 items) among --sizes; sizes are tried upwards until two in a
+row are more than 5 % slower than the best, and left out where their logits would not fit into memory. rankscope has its
 defaults. No time is printed before the answers agree: log-likelihoods within 1e-3 nats, and 99.5 % of the predictions
 (picks by sum and per character; for gsm8k the judgement).
 
@@ -291,7 +291,8 @@ def main() -> None:
         for name in (name for name in TARGETS if name in args.claims):
             if name == "adapters":
                 size = next((r["batch_size"] for r in rows if r["claim"] == "arc_easy"), None)
-                size = size or sbs.quickest(args.sizes, lambda n: lm.seconds([claims["arc_easy"].searched], n)[1])["best"]
+                few = [claims["arc_easy"].searched]
+                size = size or sbs.quickest(args.sizes, lambda n, few=few: lm.seconds(few, n)[1])["best"]
                 rows.append(eight_runs(claims["arc_easy"], base, size, args, folder))
             else:
                 rows.append(measured(claims[name], base, lm, args, folder))
@@ -301,8 +302,8 @@ def main() -> None:
                       "target": r["target"], "met": "yes" if r["ratio"]["median"] >= r["target"] else "MISSED",
                       "tok/s hf": r["tokens_per_second"]["hf"], "rankscope tok/s": r["tokens_per_second"]["rankscope"],
                       "batch of hf": r["batch_size"]} for r in rows]))  # fmt: skip
-    print(f"tok/s: tokens asked, each continuation behind its own prompt; the ceiling of a program that shares nothing is "
-          f"{ceiling['tokens_per_second']:.0f}")
+    print("tok/s: tokens asked, each continuation behind its own prompt. The ceiling of a program that shares nothing: "
+          f"{ceiling['tokens_per_second']:.0f}")  # fmt: skip
     print(json.dumps({"benchmark": "scoring_speed", "model": Path(args.model).name, "claims": rows, "ceiling": ceiling,
                       "loading": loading, "items_share": args.items, "machine": machine,
                       "versions": sbs.versions("lm_eval", "transformers", "torch", "peft", "rankscope")}))  # fmt: skip

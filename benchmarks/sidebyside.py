@@ -98,7 +98,7 @@ def serve(verbs: Mapping[str, Callable[[dict], dict]], began: float) -> None:
         found |= {"name": job["name"], "start": start, "seconds": time.monotonic() - before, "peak_bytes": peak_bytes()}
         start = 0.0
         with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(found) + "\n")
+            file.write("\n" + json.dumps(found))  # the line before may have been cut off by a kill
         print(f"{job['name']}: {found['seconds']:.1f} s", file=sys.stderr, flush=True)
 
 

@@ -1,23 +1,24 @@
-"""How long does a whole study take, beside TRL, PEFT and lm-evaluation-harness one after the other? A table, one JSON line.
+"""How long does a whole study take, beside TRL, PEFT and lm-evaluation-harness in sequence? A table, one JSON line.
 
     pip install 'rankscope[bench]'
     python benchmarks/study_speed.py --model DIR --data-dir DIR --folder DIR [--race] [--tiny]
 
-The study: base, LoRA of ranks 1, 4, 8, 16 and 64 at three rates each, full fine-tuning at three rates, one seed, trained
-on arc_easy; the rate of each arm is chosen by the loss on the same validation rows; base and the six winners are scored on
-arc_easy (cloze), mmlu (5-shot, cloze, some subjects) and commonsense_qa (cloze). By rankscope it is ``Study.run`` with its
-report (extras that the peers don't have are off: divergences, the base's second scoring, scores of losing trials). By the
-peers it is what a competent user would script: one process that trains all 18 runs (SFTTrainer, PEFT, ``evaluate`` for the
-validation loss; as many examples a step as rankscope has on the average), one that scores base and winners (``hf`` with
-``peft=``). Everything counts, imports and loading too. All is float32; modes and batch sizes are flags: take those that
-training_speed.py and scoring_speed.py found quickest.
+The study: base, LoRA of ranks 1, 4, 8, 16 and 64 at three rates each, full fine-tuning at three rates, one seed,
+trained on arc_easy; the rate of each arm is chosen by the loss on the same validation rows; base and the six winners
+are scored on arc_easy (cloze), mmlu (5-shot, cloze, some subjects) and commonsense_qa (cloze). By rankscope it is
+``Study.run`` with its report (extras that the peers don't have are off: divergences, the base's second scoring, scores
+of losing trials). By the peers it is what a competent user would script: one process that trains all 18 runs
+(SFTTrainer, PEFT, ``evaluate`` for the validation loss; as many examples a step as rankscope has on the average), one
+that scores base and winners (``hf`` with ``peft=``). Everything counts, imports and loading too. All is float32; modes
+and batch sizes are flags: take those that training_speed.py and scoring_speed.py found quickest.
 
-Before a time is printed: the base's predictions agree on 99.5 % of the items, and at least 90 % of the arms' scores differ
-by no more than the 95 % interval of the difference (batches are drawn in other orders, so trained weights differ).
+Before a time is printed: the base's predictions agree on 99.5 % of the items, and at least 90 % of the arms' scores
+differ by no more than the 95 % interval of the difference (batches are drawn in other orders, so trained weights
+differ).
 
-All of --folder is kept: every job of the peers is a line of a log there, rankscope has its store and a stopwatch. After a
-kill the same command goes on (what the kill threw away counts again for rankscope, not for the peers). --repeats 2 runs
-rankscope once more after the peers, so that a machine that got slower is seen. --race adds rankscope with
+All of --folder is kept: every job of the peers is a line of a log there, rankscope has its store and a stopwatch. After
+a kill the same command goes on (what the kill threw away counts again for rankscope, not for the peers). --repeats 2
+runs rankscope once more after the peers, so that a machine that got slower is seen. --race adds rankscope with
 ``training: {race: true}``.
 """
 
@@ -166,7 +167,8 @@ def cells(ours: dict, theirs: dict[str, dict[str, dict[str, float]]], tasks: dic
             within = abs(a.value - b.value) <= 1.96 * (a.se**2 + b.se**2) ** 0.5 or a.value == b.value
             rows.append({"arm": arm, "task": name, "n": len(mine), "rankscope": a.value, "peers": b.value,
                          "interval": f"{a.low:.3f}-{a.high:.3f}", "peers'": f"{b.low:.3f}-{b.high:.3f}",
-                         "same": sum(mine[i] == other[i] for i in mine), "within": "yes" if within else "no"})  # fmt: skip
+                         "same": sum(mine[i] == other[i] for i in mine),
+                         "within": "yes" if within else "no"})  # fmt: skip
     return rows
 
 
@@ -175,8 +177,8 @@ def check(rows: list[dict]) -> dict:
     same = sum(r["same"] for r in rows if r["arm"] == "base") / sum(r["n"] for r in rows if r["arm"] == "base")
     trained = [r for r in rows if r["arm"] != "base"]
     within = sum(r["within"] == "yes" for r in trained)
-    print(sbs.table(rows), f"\nbase: {100 * same:.1f} % of the items alike; arms: {within} of {len(trained)} scores differ "
-          "by no more than the interval of their difference", flush=True)  # fmt: skip
+    print(sbs.table(rows), f"\nbase: {100 * same:.1f} % of the items alike; arms: {within} of {len(trained)} scores "
+          "differ by no more than the interval of their difference", flush=True)  # fmt: skip
     if same < 0.995 or within < 0.9 * len(trained):
         raise SystemExit("the estimates differ, so no time is given")
     return {"base_same": same, "within": within, "of": len(trained)}
@@ -253,8 +255,8 @@ def main() -> None:
     work = ideal(sides["rankscope"], ceilings, tasks, base)
     print("\nminutes, one run each")
     print(sbs.table([told(name, side, peers) for name, side in {**sides, "peers": peers}.items()]))
-    print(f"matrix products alone, nothing shared: {work['seconds'] / 60:.1f} minutes, {work['flops']:.3g} FLOPs; rates: "
-          f"rankscope {sides['rankscope']['rates']}, peers {peers['rates']}")  # fmt: skip
+    print(f"matrix products alone, nothing shared: {work['seconds'] / 60:.1f} minutes, {work['flops']:.3g} FLOPs; "
+          f"rates: rankscope {sides['rankscope']['rates']}, peers {peers['rates']}")  # fmt: skip
     settings = {k: v for k, v in vars(args).items() if k not in ("model", "data_dir", "folder")}
     print(json.dumps({"benchmark": "study_speed", "model": Path(args.model).name, "sides": found, "ideal": work,
                       "settings": settings, "ceilings": ceilings, "machine": machine, "versions": sbs.versions(

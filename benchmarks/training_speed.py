@@ -7,13 +7,13 @@ The same first rows of a task, once through, by both: rank 16 on all linear laye
 AdamW without decay, rate 5e-4, linear with 5 % warm-up, gradient norm at most 1, float32 (checked; TRL's default is
 bfloat16), no gradient checkpointing (TRL's default is to use it, which is slower), evaluation, logging and saving off.
 rankscope trains with its defaults (4,096 tokens a step). TRL takes as many examples a step as rankscope does on the
-average, in the mode (plain, grouped by length, padding-free, both, packed) and batch size that were quickest on the first
---search-tokens tokens; batch sizes go up until one is more than 5 % slower than the best before it.
+average, in the mode (plain, grouped by length, padding-free, both, packed) and batch size that were quickest on the
+first --search-tokens tokens; batch sizes go up until one is more than 5 % slower than the best before it.
 
 Every run is a process of its own, and sides take turns (A B A B). What is timed: TRL from ``on_train_begin`` to
 ``on_train_end``, rankscope from a base and its rows to the trained adapter; loading apart. Useful tokens are those of
-prompts and completions, never padding; both sides must count the same. No time is printed before both adapters lower the
-loss of held-out rows alike: by a paired difference of less than .1 nats a token.
+prompts and completions, never padding; both sides must count the same. No time is printed before both adapters lower
+the loss of held-out rows alike: by a paired difference of less than .1 nats a token.
 
 Peak memory is that of the whole process when training ends. The ceiling is what the matrix products of the layers take
 alone (frozen weights forward and back, factors), attention, head and optimiser left out.
@@ -82,7 +82,7 @@ def measured(base: Base, task: str, args: argparse.Namespace, folder: Path) -> d
 
     def run(side: str):
         log = next(logs)
-        out = log / "adapter_model.safetensors" if side == "rankscope" else log / "adapter" / "adapter_model.safetensors"
+        out = log / "adapter" / "adapter_model.safetensors"
         asked = {**job, "name": side, "do": "train", "out": str(out.parent), "rows": str(folder / f"{task}.rows.jsonl"),
                  "mode": best["mode"], "batch": best["batch"]}  # fmt: skip
         found = sbs.child(side, [asked], log)[side]
