@@ -40,7 +40,7 @@ RANKS, ITEMS, LENGTHS = (1, 4, 16, 64, 256), (25, 50, 100, 200, 400), (32, 64, 1
 SHAPES = {  # hidden, inner, layers, heads
     "10M": (256, 704, 10, 4), "30M": (448, 1216, 12, 7), "100M": (768, 2048, 14, 12), "300M": (1152, 3072, 18, 18),
 }  # fmt: skip
-VOCABULARY, BATCH_TOKENS, LABELS = 8192, 2048, 0.25
+MMLU_POINTS, VOCABULARY, BATCH_TOKENS, LABELS = 3, 8192, 2048, 0.25
 STYLE = "<style>svg{color:#333}@media(prefers-color-scheme:dark){svg{color:#ddd}}</style>"
 
 
@@ -109,8 +109,10 @@ def by_rank(base: Base, args: argparse.Namespace) -> list[dict]:
 
 def by_items(base: Base, args: argparse.Namespace) -> list[dict]:
     rows = []
-    for what, ref in (("arc_easy", TaskRef("arc_easy")), ("mmlu, 5 shots", TaskRef("mmlu", "letters", shots=5))):
-        for count in args.items:
+    asked = (("arc_easy", TaskRef("arc_easy"), args.items),
+             ("mmlu, 5 shots", TaskRef("mmlu", "letters", shots=5), args.items[:MMLU_POINTS]))  # fmt: skip
+    for what, ref, counts in asked:
+        for count in counts:
             task = prepare(TaskRef(ref.task, ref.form, ref.shots, count), args.data_dir)
             found = sbs.spread(timed(lambda task=task: evaluate(base, task, "", ""), args.repeats))
             rows.append({"x": count, "what": what, **{k: found[k] for k in ("median", "low", "high")}})

@@ -33,7 +33,6 @@ MODES = {
 }
 """Ways to put examples into batches; in 'packed' a batch's rows are packs of ``pack`` tokens. Padding-free refuses a
 length to cut at (no row is that long)."""
-WARMUP = 0.05
 
 
 class Clock(TrainerCallback):
@@ -70,9 +69,9 @@ def trainer_of(job: dict, rows: list[dict], mode: str, batch: int, folder: str):
     config = SFTConfig(
         folder, per_device_train_batch_size=batch, gradient_accumulation_steps=max(1, round(job["step"] / batch)),
         max_steps=recipe.get("max_steps") or -1, num_train_epochs=1.0, learning_rate=job["lr"],
-        lr_scheduler_type="linear", warmup_steps=WARMUP, weight_decay=0.0, max_grad_norm=1.0, optim="adamw_torch",
-        completion_only_loss=True, bf16=False, gradient_checkpointing=False,
-        use_cpu=True, logging_strategy="no", save_strategy="no", eval_strategy="no", report_to="none",
+        lr_scheduler_type="linear", warmup_steps=job.get("warmup", 0), weight_decay=0.0, max_grad_norm=1.0,
+        optim="adamw_torch", completion_only_loss=True, bf16=False, gradient_checkpointing=False, use_cpu=True,
+        logging_strategy="no", save_strategy="no", eval_strategy="no", report_to="none",
         disable_tqdm=True, per_device_eval_batch_size=8, seed=job["seed"], **settings,
     )  # fmt: skip
     lora = LoraConfig(r=job["rank"], lora_alpha=job["alpha"], lora_dropout=0.0, target_modules="all-linear",

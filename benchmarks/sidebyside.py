@@ -240,6 +240,16 @@ def ceilings(model: object, ranks: Sequence[int] = (16,), tokens: int = 1024) ->
     return found
 
 
+# ---- a run of the peers
+
+
+def warmup(share: float, steps: int) -> int:
+    """Steps of warm-up for transformers where rankscope warms up for a share of the steps. One step is none:
+    rankscope begins it with the peak, transformers with a rate of 0, which would waste a step of a short run."""
+    found = round(share * steps)
+    return found if found > 1 else 0
+
+
 # ---- items
 
 

@@ -107,6 +107,7 @@ def peers_jobs(base: Base, args: argparse.Namespace, folder: Path) -> list[dict]
     arms = {f"lora-r{rank}": (rank, LORA_RATES) for rank in RANKS} | {"full": (0, FULL_RATES)}
     return [{"name": f"{arm} lr{rate:g}", "arm": arm, "do": "train", "model": args.model, "rank": rank, "alpha": ALPHA,
              "lr": rate, "seed": 0, "threads": args.threads, "rows": str(folder / "train.jsonl"), "step": per_step,
+             "warmup": sbs.warmup(recipe.warmup, args.steps),
              "held": str(folder / "held.jsonl"), "recipe": {"max_steps": args.steps, "max_length": recipe.max_length},
              "mode": args.trl_mode, "batch": min(args.trl_batch or per_step, per_step), "pack": args.batch_tokens,
              "mean_tokens": sum(lengths) / len(lengths), "out": str(folder / "peers" / arm / f"{rate:g}")}
@@ -209,14 +210,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--race", action="store_true", help="rankscope with racing, too")
     parser.add_argument("--tiny", action="store_true", help="two minutes, to see whether all of it works")
     parser.add_argument("--repeats", type=int, choices=(1, 2), default=1, help="of rankscope; 2: again after the peers")
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-tokens", type=int, default=512)
     parser.add_argument("--train-rows", type=int)
     parser.add_argument("--validation", type=int, default=60, help="validation rows")
-    parser.add_argument("--arc-items", type=int, default=120)
-    parser.add_argument("--subjects", type=int, default=4)
-    parser.add_argument("--per-subject", type=int, default=5)
-    parser.add_argument("--csqa-items", type=int, default=120)
+    parser.add_argument("--arc-items", type=int, default=150)
+    parser.add_argument("--subjects", type=int, default=5)
+    parser.add_argument("--per-subject", type=int, default=8)
+    parser.add_argument("--csqa-items", type=int, default=150)
     parser.add_argument("--trl-mode", default="grouped")
     parser.add_argument("--trl-batch", type=int, help="rows a pass; a whole step if not given")
     parser.add_argument("--hf-batch", type=int, default=4)

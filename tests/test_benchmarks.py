@@ -91,6 +91,10 @@ def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_one_that_started_i
     del held
 
 
+def test_a_warm_up_of_one_step_is_none_for_the_peer():
+    assert [sbs.warmup(0.05, steps) for steps in (5, 15, 40, 100)] == [0, 0, 2, 5]
+
+
 def test_the_table_shows_a_spread_as_median_with_lowest_and_highest():
     shown = sbs.table([{"claim": "x", "ratio": {"median": 2.5, "low": 2.0, "high": 3.0}, "target": None}])
     assert shown.splitlines()[1].split() == ["x", "2.5", "(2-3)", "-"]
