@@ -14,14 +14,13 @@ import copy
 import importlib.metadata
 import json
 import math
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from scipy.stats import ks_2samp
+from sidebyside import processor
 from transformers import get_linear_schedule_with_warmup
 
 from rankscope.models.adapter import peft_targets
@@ -98,13 +97,6 @@ def schedule_at(recipe: Recipe, steps: Sequence[int]) -> list[dict]:
         {"step": s + 1, "rankscope": learning_rate(1.0, s, recipe.max_steps, recipe), "transformers": field(s)}
         for s in steps
     ]
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:

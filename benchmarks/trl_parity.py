@@ -37,7 +37,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from datasets import Dataset, disable_progress_bars
-from peft_start import adapter_tensors, lora_config, processor, schedule_at
+from peft_start import adapter_tensors, lora_config, schedule_at
+from sidebyside import processor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, TrainerCallback
