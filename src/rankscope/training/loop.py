@@ -49,6 +49,7 @@ class Loop:
     def train(self, trainees: Sequence[Trainee], tick: Tick | None = None) -> None:
         """Train all to the end, or to their own divergence. Resumes from a checkpoint of them in ``folder``."""
         step = self._resume(trainees)
+        self.base.is_causal()  # found out before rows are routed
         total = max(len(t.steps) for t in trainees)
         saved = time.monotonic()
         while step < total:
@@ -193,8 +194,7 @@ def row_nll(base: Base, rows: Sequence[Example]) -> tuple[Float[Tensor, " B"], I
     pad = base.tokenizer.pad_token_id or 0
     ids = torch.tensor([[*e.ids, *[pad] * (longest - len(e.ids))] for e in rows], device=base.device)  # (B, T)
     lengths = torch.tensor([len(e.ids) for e in rows], device=base.device)
-    mask = (torch.arange(longest, device=base.device) < lengths[:, None]).long()
-    hidden = base.hidden(ids, None if bool(mask.all()) else mask)  # (B, T, D)
+    hidden = base.hidden(ids, base.right_padded(ids, lengths))  # (B, T, D)
     owner = torch.tensor([b for b, e in enumerate(rows) for _ in range(e.num_labels)], device=base.device)  # (P,)
     place = torch.tensor([t for e in rows for t in e.labels], device=base.device)  # (P,)
     nll = base.token_nll(hidden[owner, place - 1], ids[owner, place])  # (P,)
