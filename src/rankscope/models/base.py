@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 from rankscope.errors import ModelError
 from rankscope.models import chat
 from rankscope.models.locate import place, resolve
+from rankscope.models.loss import frozen_head_nll
 from rankscope.records import ModelRef
 
 _LOGITS = 32_000_000  # float32 logits held at once: 128 MB
@@ -54,6 +55,7 @@ class Base:
     can_keep: bool | None = field(default=None, init=False, repr=False)
     can_read: bool | None = field(default=None, init=False, repr=False)
     token_bytes: int | None = field(default=None, init=False, repr=False)
+    found_causal: bool | None = field(default=None, init=False, repr=False)
     num_params: int = field(init=False)
     _last: tuple[str, tuple[int, ...]] | None = field(default=None, init=False, repr=False)
 
@@ -153,6 +155,24 @@ class Base:
             )
         return out.last_hidden_state
 
+    def right_padded(self, ids: Int[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Int[Tensor, "B T"] | None:
+        """The mask that rows padded on the right need: none where no token sees what comes after it, because without
+        one attention goes its fastest way."""
+        if self.is_causal() or bool((lengths == ids.shape[1]).all()):
+            return None
+        return (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
+
+    @torch.no_grad()
+    def is_causal(self) -> bool:
+        """Whether states of real tokens are the same with padding masked and seen; found out once with a few tokens."""
+        if self.found_causal is None:
+            ids = torch.arange(3, 11, device=self.device)[None] % self.model.config.get_text_config().vocab_size
+            mask = (torch.arange(8, device=self.device) < 5).long()[None]
+            hidden, other = self.hidden(ids, mask)[:, :5].float(), self.hidden(ids)[:, :5].float()
+            near = 1e-4 if self.dtype == torch.float32 and not self.autocast else 0.05
+            self.found_causal = bool((hidden - other).norm() <= near * hidden.norm())
+        return self.found_causal
+
     def logits(self, hidden: Float[Tensor, "*P D"]) -> Float32[Tensor, "*P V"]:
         """Float32 logits of the hidden states that someone wants to read."""
         with self.products():
@@ -172,16 +192,23 @@ class Base:
 
     def _scaled(self, logits: Float32[Tensor, "*P V"]) -> Float32[Tensor, "*P V"]:
         config = self.model.config.get_text_config()
-        logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
-        logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
+        over, times = getattr(config, "logits_scaling", None) or 1.0, getattr(config, "logit_scale", None) or 1.0
+        if over != 1.0:  # Granite
+            logits = logits / over
+        if times != 1.0:  # Cohere
+            logits = logits * times
         cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
         return logits if not cap else cap * torch.tanh(logits / cap)
 
     def token_nll(self, hidden: Float[Tensor, "P D"], targets: Int[Tensor, " P"]) -> Float32[Tensor, " P"]:
         """Negative log-likelihood in nats of each target, a slice at a time: all logits at once may not fit.
 
-        With a gradient, the logits of all slices but one are computed again on the way back (``checkpoint``).
+        With a gradient, a plain frozen head gives it along with the loss (``models.loss``); under any other head the
+        logits of all slices but one are computed again on the way back (``checkpoint``).
         """
+        if torch.is_grad_enabled() and hidden.requires_grad and self._is_plain_head():
+            head = self.model.get_output_embeddings()
+            return frozen_head_nll(hidden, head.weight, head.bias, targets)
         size = self.slice_size
         if len(targets) <= size:
             return self._slice_nll(hidden, targets)
@@ -189,6 +216,14 @@ class Base:
         if not hidden.requires_grad:
             return torch.cat([self._slice_nll(h, t) for h, t in parts])
         return torch.cat([checkpoint(self._slice_nll, h, t, use_reentrant=False) for h, t in parts])
+
+    def _is_plain_head(self) -> bool:
+        """Whether logits are one product with frozen floating-point weights, computed in their own type."""
+        head, config = self.model.get_output_embeddings(), self.model.config.get_text_config()
+        if type(head) is not nn.Linear or self.autocast or head.weight.requires_grad:
+            return False
+        names = ("logits_scaling", "logit_scale", "final_logit_softcapping")
+        return head.weight.is_floating_point() and all(getattr(config, n, None) in (None, 1.0) for n in names)
 
     def _slice_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(self.logits(hidden), targets, reduction="none")

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankscope.config.layers import layer_text
 from rankscope.errors import ModelError
+from rankscope.models import lowrank
 from rankscope.models.base import Base
 from rankscope.models.delta import FactoredDelta
 from rankscope.models.names import by_pattern, has_name, is_met, kind_of, layer_of, pattern_of
@@ -58,29 +59,42 @@ class LoraLinear(nn.Module):
         self.dropout: dict[str, float] = {}
 
     def forward(self, x: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T O"]:
-        y = self.base(x)
+        parts = self._parts(x)
+        if not parts:
+            return self.base(x)
+        if not _is_plain(self.base) or torch.is_autocast_enabled(x.device.type):
+            return self._apart(x, parts)
+        weight = self.base.weight.T if isinstance(self.base, Conv1D) else self.base.weight
+        return lowrank.linear(x, weight, self.base.bias, parts)
+
+    def _parts(self, x: Float[Tensor, "B *T D"]) -> tuple[lowrank.Part, ...]:
+        """The adapters that this layer has for these rows."""
         whole = self.routing.whole
-        if whole is not None:
-            return y + self._update(whole, x).to(y.dtype) if whole in self.a else y
-        groups = [g for g in self.routing.groups if g[0] in self.a]
-        if not groups:
-            return y
-        pieces, done = [], 0
+        groups = ((whole, 0, len(x)),) if whole is not None else self.routing.groups
+        found = []
         for name, start, stop in groups:
-            if start > done:
-                pieces.append(y[done:start])
-            pieces.append(y[start:stop] + self._update(name, x[start:stop]).to(y.dtype))
-            done = stop
+            if name in self.a:
+                is_on = self.dropout[name] > 0 and self.routing.draw is not None
+                rows = x[start:stop].to(self.a[name].dtype) if is_on else None
+                mask = self._mask(rows, self.dropout[name]) if is_on else None
+                found.append(lowrank.Part(start, stop, self.a[name], self.b[name], self.scale[name], mask))
+        return tuple(found)
+
+    def _apart(self, x: Float[Tensor, "B *T D"], parts: tuple[lowrank.Part, ...]) -> Float[Tensor, "B *T O"]:
+        """The frozen layer by its own code, whatever it is, and the updates beside it."""
+        y = self.base(x)
+        pieces, done = [], 0
+        for part in parts:
+            if part.start > done:
+                pieces.append(y[done : part.start])
+            rows = x[part.start : part.stop].to(part.a.dtype)
+            rows = rows if part.mask is None else rows * part.mask
+            update = F.linear(F.linear(rows, part.a), part.b) * part.scale
+            pieces.append(y[part.start : part.stop] + update.to(y.dtype))
+            done = part.stop
         if done < len(y):
             pieces.append(y[done:])
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-
-    def _update(self, name: str, x: Float[Tensor, "B *T D"]) -> Float[Tensor, "B *T O"]:
-        a, b = self.a[name], self.b[name]  # (R, D), (O, R)
-        x = x.to(a.dtype)
-        if self.dropout[name] > 0 and self.routing.draw is not None:
-            x = x * self._mask(x, self.dropout[name])
-        return F.linear(F.linear(x, a), b) * self.scale[name]
 
     def _mask(self, x: Tensor, share: float) -> Tensor:
         """Zeros, and 1 / (1 - share) elsewhere: the same for the same draw, also when a layer is computed again."""
@@ -197,6 +211,12 @@ class AdapterBank:
             _put(self.base.model, module, layer)
             self.layers[module] = layer
         return self.layers[module]
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a layer is a product with a frozen floating-point matrix and nothing else."""
+    is_known = type(module) in (nn.Linear, Conv1D)
+    return is_known and module.weight.is_floating_point() and not module.weight.requires_grad
 
 
 def rank_of(arm: Arm, module: str) -> int:

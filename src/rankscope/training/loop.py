@@ -59,6 +59,7 @@ class Loop:
         total = max(len(t.steps) for t in trainees)
         stop = total if until is None else min(until, total)
         step = first = self._resume(trainees, stop)
+        self.base.is_causal()  # found out before rows are routed
         saved, typical = time.monotonic(), min(step + 2, stop - 1)  # the first steps also set things up
         while step < stop:
             live = [t for t in trainees if t.failed is None and step < len(t.steps)]
@@ -221,8 +222,7 @@ def row_nll(base: Base, rows: Sequence[Example]) -> tuple[Float[Tensor, " B"], I
     pad = base.tokenizer.pad_token_id or 0
     ids = torch.tensor([[*e.ids, *[pad] * (longest - len(e.ids))] for e in rows], device=base.device)  # (B, T)
     lengths = torch.tensor([len(e.ids) for e in rows], device=base.device)
-    mask = (torch.arange(longest, device=base.device) < lengths[:, None]).long()
-    hidden = base.hidden(ids, None if bool(mask.all()) else mask)  # (B, T, D)
+    hidden = base.hidden(ids, base.right_padded(ids, lengths))  # (B, T, D)
     owner = torch.tensor([b for b, e in enumerate(rows) for _ in range(e.num_labels)], device=base.device)  # (P,)
     place = torch.tensor([t for e in rows for t in e.labels], device=base.device)  # (P,)
     nll = base.token_nll(hidden[owner, place - 1], ids[owner, place])  # (P,)
