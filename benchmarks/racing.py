@@ -5,11 +5,11 @@
 
 ``record`` trains full grids with fresh seeds (racing_grids.py): five LoRA ranks and full SFT at three rates each, on
 the demo's two train tasks and on the planted world (benchmarks/planted.py), where rank 16 wins by construction. One
-seed a grid; short runs. ``replay`` races them: the looks decide who would have been stopped, and the real study is asked for
-its recommendation without the stopped runs, against that of all runs. First on planted curves (racing_scenes.py), then
-on the grids: with limits calibrated on the odd ones and tried on the even ones, the other way round, and with those of
-``stats.racing``. A race holds the choice if the recommended range of ranks contains the full grid's arm. Tables for
-people, then one JSON line.
+seed a grid; short runs. ``replay`` races them: the looks decide who would have been stopped, and the real study is
+asked for its recommendation without the stopped runs, against that of all runs. First on planted curves
+(racing_scenes.py), then on the grids: with limits calibrated on the odd ones and tried on the even ones, the other way
+round, and with those of ``stats.racing``. A race holds the choice if the recommended range of ranks contains the full
+grid's arm. Tables for people, then one JSON line.
 """
 
 import argparse

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import racing_grids
-from racing_grids import Grid
 
 from rankscope.stats.racing import LIMITS, LOOKS, NEVER, Drop, Field, Limits, Look, Racer, race
 from rankscope.stats.tuning import Trial, choose_lr

@@ -96,8 +96,8 @@ class World:
             name, rank, scores = racer.arm, racer.rank, self.scores[racer]
             candidates.append(Candidate(name, rank, "not shown", None, float(rank), Scores(name, scores[:1]),
                                         kept_scores=Scores(name, scores[1:])))  # fmt: skip
-        chosen = recommend(candidates, MARGIN)
-        return Answer(chosen.arm, chosen.ranks)
+        found = recommend(candidates, MARGIN)
+        return Answer(found.arm, found.ranks)
 
 
 def judged(world: World, limits: Limits) -> tuple[bool, int, Raced]:

@@ -175,14 +175,13 @@ class Field:
         """LoRA arms far behind the leading one, or far further from the base than one that gains as much."""
         out: Out = {}
         leader = min(fronts, key=lambda k: k.loss, default=None)
-        for look in fronts:
+        for look in (k for k in fronts if k is not leader):
             limit = self.limits.gain[self.stage]
             lag, se = self.lag(look, leader)
-            if look is not leader and lag - self.limits.z * se > limit:
+            if lag - self.limits.z * se > limit:
                 out[look.racer.arm] = ("gain", leader.racer, lag, limit)
                 continue
-            rivals = [k for k in fronts if k is not look and k.loss <= look.loss]
-            calm = min(rivals, key=lambda k: k.moved, default=look)
+            calm = min((k for k in fronts if k.loss <= look.loss), key=lambda k: k.moved)
             limit = self.limits.drift[self.stage]
             if calm.moved > 0 and look.moved / calm.moved > limit:
                 out[look.racer.arm] = ("retention", calm.racer, look.moved / calm.moved, limit)
@@ -193,8 +192,9 @@ class Field:
         out: Out = {}
         limit = self.limits.tie[self.stage]
         ordered = sorted(fronts, key=lambda k: k.racer.rank or 0)
+        leader = min(fronts, key=lambda k: k.loss, default=None)
         for place, look in enumerate(ordered):
-            for other in ordered[:place]:
+            for other in ordered[:place] if look is not leader else ():
                 lag, se = self.lag(other, look)
                 if other.moved <= look.moved and lag + self.limits.z * se <= limit:
                     out[look.racer.arm] = ("tie", other.racer, lag, limit)
