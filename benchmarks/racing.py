@@ -1,21 +1,51 @@
-"""Races against full grids.
+"""Does a race come to the full grid's choice, and at what share of the training tokens?
 
-python benchmarks/racing.py record FOLDER [GRIDS]
+    python benchmarks/racing.py record FOLDER [--grids 30]
+    python benchmarks/racing.py replay FOLDER [--draws 200]
+
+``record`` trains full grids with fresh seeds (racing_grids.py): five LoRA ranks and full SFT at three rates each, on
+the demo's two train tasks and on the planted world (benchmarks/planted.py), where rank 16 wins by construction. One
+seed a grid; short runs. ``replay`` races them: the looks decide who would have been stopped, and the real study is
+asked for its recommendation without the stopped runs, against that of all runs. First on planted curves
+(racing_scenes.py), then on the grids: with limits calibrated on the odd ones and tried on the even ones, the other way
+round, and with those of ``stats.racing``. A race holds the choice if the recommended range of ranks contains the full
+grid's arm. Tables for people, then one JSON line.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import racing_grids
+import racing_replay
+import racing_scenes
+
+from rankscope.cli.console import format_table
+from rankscope.stats.racing import LIMITS
+
+
+def replay(folder: Path, draws: int) -> dict:
+    """Simulation, then the recorded grids."""
+    scenes = [racing_scenes.answer(scene, draws, LIMITS) for scene in racing_scenes.SCENES]
+    print(f"Planted curves, {draws} draws a scene\n{format_table(scenes)}\n")
+    found = racing_replay.Replay(folder)
+    rows = found.crossed()
+    rows += [found.row("as shipped", found.numbers, LIMITS, kind) for kind in racing_replay.KINDS]
+    print(f"{len(found.numbers)} recorded grids\n{format_table(rows)}")
+    return {"draws": draws, "scenes": scenes, "grids": len(found.numbers), "replay": rows, "limits": LIMITS.__dict__}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("record",))
+    parser.add_argument("what", choices=("record", "replay"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("grids", nargs="?", type=int, default=24)
+    parser.add_argument("--grids", type=int, default=30)
+    parser.add_argument("--draws", type=int, default=200)
     asked = parser.parse_args()
-    racing_grids.record(asked.folder, range(asked.grids))
+    if asked.what == "record":
+        racing_grids.record(asked.folder, range(asked.grids))
+    else:
+        print(json.dumps(replay(asked.folder, asked.draws)))
 
 
 if __name__ == "__main__":

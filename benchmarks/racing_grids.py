@@ -188,7 +188,7 @@ def look(base: Base, known: Reference) -> np.ndarray:
 def read(folder: Path, number: int) -> Grid:
     """A recorded grid."""
     found = np.load(folder / "looks" / f"{number}.npz")
-    racers = [Racer(arm, kind, int(rank) or None, float(lr)) for arm, kind, rank, lr in found["arms"]]
+    racers = [Racer(str(a), str(kind), int(rank) or None, float(lr)) for a, kind, rank, lr in found["arms"]]
     looks = {
         float(share): tuple(
             Look(racer, float(share), tuple(losses[k].tolist()), tuple(drift[k].tolist()))

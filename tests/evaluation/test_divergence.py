@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from rankscope.data.batching import Example
-from rankscope.evaluation.divergence import divergences, measure, reference
+from rankscope.evaluation.divergence import base_losses, divergences, look, measure, reference
 from rankscope.evaluation.suite import text_rows
 from rankscope.models.base import Base
 from rankscope.models.given import read_given, wearing
@@ -22,6 +22,7 @@ from rankscope.models.lora import AdapterBank
 from rankscope.records import Arm, ModelRef, Score, TaskRef
 from rankscope.tasks.task import prepare, resolve
 from rankscope.testing import tiny_tokenizer
+from rankscope.worker import validation_losses
 from reference import plain
 
 ARM = Arm("lora-r4", "lora", rank=4, alpha=32.0)
@@ -67,6 +68,24 @@ def test_it_is_what_two_whole_passes_and_a_softmax_by_hand_give(base, monkeypatc
     expected = [plain.divergence(base.model, twin, e.ids, list(e.labels)) for e in examples]
     assert min(expected) > 1e-3
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("most", [481 * 7, 32_000_000])
+def test_one_look_gives_the_losses_and_the_divergences_of_two_measurements(base, monkeypatch, most):
+    monkeypatch.setattr("rankscope.models.base._LOGITS", most)
+    examples = rows(base.model.config.vocab_size)
+    before = known(base, examples)
+    assert base_losses(base, before) == pytest.approx(validation_losses(base, examples, 256), rel=1e-5)
+    bank = AdapterBank(base)
+    bank.add("a", ARM, 0)
+    try:
+        noised(bank, "a")
+        with bank.use("a"):
+            losses, drift = look(base, before)
+            assert losses == pytest.approx(validation_losses(base, examples, 256), rel=1e-5)
+            assert drift == divergences(base, before) and min(drift) > 1e-3
+    finally:
+        bank.remove("a")
 
 
 def test_what_has_learned_nothing_has_exactly_zero(base):

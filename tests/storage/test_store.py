@@ -23,6 +23,7 @@ from rankscope.records import (
     Overlap,
     Recipe,
     RowCounts,
+    RunLook,
     RunResult,
     RunSpec,
     Score,
@@ -72,6 +73,17 @@ def test_what_rows_hold_and_share_is_kept_and_what_was_not_measured_is_missing(t
         assert store.rows("b") == (None, {})
 
 
+def test_looks_are_kept_as_they_were_first_stored(tmp_path):
+    early = RunLook("k1", "rows", 0.125, 2, (1.5, 2.5), (0.1, 0.0), 0, Ledger(tokens=9))
+    cut, late = replace(early, cut=4, losses=(1.75, 2.75)), replace(early, share=0.5, step=8)
+    with Store.open(tmp_path) as store:
+        store.put_looks([late, early, cut, replace(early, rows_key="others"), replace(early, run_key="k2")])
+        store.put_looks([replace(early, losses=(9.0, 9.0))])  # drops rest on what was seen first
+    with Store.open(tmp_path, write=False) as store:
+        assert store.looks("rows", ["k1", "k1"]) == [early, cut, late]
+        assert store.looks("rows", ["k3"]) == [] and store.looks("none", ["k1"]) == []
+
+
 def test_a_store_of_an_older_version_is_read_as_it_is_and_brought_up_to_date_by_a_writer(tmp_path):
     with sqlite3.connect(tmp_path / "rankscope.db") as db:
         for statement in (*STEPS[0], *STEPS[1]):
@@ -79,7 +91,7 @@ def test_a_store_of_an_older_version_is_read_as_it_is_and_brought_up_to_date_by_
         db.execute("PRAGMA user_version = 2")
     db.close()
     with Store.open(tmp_path, write=False) as store:
-        assert store.rows("a") == (None, {}) and store.run("k1") is None
+        assert store.rows("a") == (None, {}) and store.run("k1") is None and store.looks("rows", ["k1"]) == []
     with Store.open(tmp_path) as store:
         store.put_rows("a", RowCounts(1, 0, 0, 0), {})
         assert store.rows("a") == (RowCounts(1, 0, 0, 0), {})

@@ -9,7 +9,7 @@ import pytest
 
 from rankscope.records import Arm, ModelRef, Recipe, RunResult, RunSpec, TaskRef
 from rankscope.study.plan import run_key
-from rankscope.study.rates import EXTENSIONS, arm_rates, next_rate
+from rankscope.study.rates import EXTENSIONS, arm_rates, counting, next_rate
 
 
 def _specs(*rates: float, auto: bool = True) -> list[RunSpec]:
@@ -148,3 +148,23 @@ def test_neighbours_go_by_one_and_three():
         up.append(next_rate(up[-1], True))
     assert up == [1e-5, 3e-5, 1e-4, 3e-4, 1e-3]
     assert [next_rate(r, False) for r in (1e-3, 3e-4)] == [3e-4, 1e-4]
+
+
+def test_a_rate_that_a_race_stopped_has_lost_and_is_not_waited_for():
+    specs = _specs(1e-4, 3e-4, 1e-3)
+    low, middle, high = (run_key(s) for s in specs)
+    done = {middle: RunResult(middle, "done", validation_loss=1.0), high: RunResult(high, "done", validation_loss=2.0)}
+    found = arm_rates(lambda keys: {k: done[k] for k in keys if k in done}, specs, {low})
+    assert found.is_settled and found.chosen.lr == 3e-4 and found.choice.edge == ""  # a rate was tried on either side
+    assert [s.lr for s in found.dropped] == [1e-4] and not found.is_out
+    waiting = arm_rates(lambda keys: {}, specs, {low})
+    assert [s.lr for s in waiting.missing] == [3e-4, 1e-3] and waiting.chosen.lr == 3e-4
+
+
+def test_an_arm_without_a_rate_left_is_settled_and_has_no_run_that_counts():
+    specs = _specs(1e-4, 3e-4)
+    out = arm_rates(lambda keys: {}, specs, {run_key(s) for s in specs})
+    single = arm_rates(lambda keys: {}, _specs(1e-3, auto=False), {run_key(_specs(1e-3, auto=False)[0])})
+    assert out.is_out and out.is_settled and single.is_out and counting([out, single], [0, 1]) == []
+    alone = arm_rates(lambda keys: {}, _specs(1e-3, auto=False))
+    assert [(s.lr, s.seed) for s in counting([out, alone], [0, 1])] == [(1e-3, 0), (1e-3, 1)]

@@ -253,6 +253,30 @@ def test_resuming_a_checkpoint_is_bit_identical(base, people, tmp_path, ranks):
         assert [(p.step, p.loss, p.tokens) for p in a.curve] == [(p.step, p.loss, p.tokens) for p in b.curve]
 
 
+def test_survivors_go_on_from_the_checkpoint_that_their_cohort_left_at_a_look(base, people, tmp_path):
+    specs = [_spec(r, lr=1e-3, dropout=0.2) for r in (2, 8)]
+    _, (_, expected) = _train(base, people, specs)
+    first, at_look = _train(base, people, specs, tmp_path, until=5)
+    assert [len(t.curve) for t in first.trainees] == [5, 5] and checkpoint.read(tmp_path)[1]["step"] == 5
+    again, same = _train(base, people, specs, tmp_path, until=5)  # nothing is left to do
+    assert all(torch.equal(a[k], b[k]) for a, b in zip(same, at_look, strict=True) for k in b)
+    ticks = []
+    trained = train(base, [("k1", specs[1])], people, tmp_path, lambda step, *_: ticks.append(step))
+    trained.close()
+    (survivor,) = trained.trainees
+    assert len(survivor.curve) == 12 and ticks[0] == 6 and survivor.curve[:5] == first.trainees[1].curve
+    for name, tensor in expected.items():
+        torch.testing.assert_close(survivor.tensors()[name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_a_checkpoint_past_the_look_is_not_used(base, people, tmp_path):
+    _train(base, people, [_spec(2)], tmp_path, until=9)
+    trained, found = _train(base, people, [_spec(2)], tmp_path, until=4)
+    _, expected = _train(base, people, [_spec(2)], tmp_path / "other", until=4)
+    assert len(trained.trainees[0].curve) == 4 and checkpoint.read(tmp_path)[1]["step"] == 4
+    assert all(torch.equal(found[0][k], expected[0][k]) for k in expected[0])
+
+
 def test_a_checkpoint_of_other_runs_is_not_used(base, people, tmp_path):
     checkpoint.write(tmp_path, {"x": torch.zeros(1)}, {"step": 5, "parts": 1, "runs": {"other": {}}})
     trained, _ = _train(base, people, [_spec(4)], tmp_path)

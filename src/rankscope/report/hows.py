@@ -54,8 +54,9 @@ STOPPED = (
     "Why",
     (
         "Lag",
-        "Share of the leader's gain in validation loss over the base that this run lacked: mean paired difference of "
-        "their losses / (base - leader). For retention: how many times the other's KL divergence from the base.",
+        "Share of the leading LoRA run's gain in validation loss over the base that this run or its arm's best lacked: "
+        "mean paired difference of losses / (base - leader). For retention: how many times the other's KL divergence "
+        "from the base; for a tie: what the cheaper arm lacks against this one.",
     ),
     (
         "Allowed",

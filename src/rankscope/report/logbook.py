@@ -49,7 +49,7 @@ def stopped(view: View) -> Section | None:
                 Cell(w.learning_rate(d.lr)),
                 Cell(f"{100 * d.share:g} %", f"step {d.step:,}"),
                 Cell(w.stopped(d)),
-                Cell(f"{d.lag:.2f}"),
+                Cell(f"{d.lag:.2f}", "times" if d.reason == "retention" else ""),
                 Cell(f"{d.limit:.2f}"),
                 Cell(f"{d.loss:.4f}", "partial", "quiet"),
                 Cell(w.count(d.ledger.tokens)),

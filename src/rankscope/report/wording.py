@@ -151,9 +151,9 @@ def stopped(row: Dropped) -> str:
     """Why a race stopped a run, in a sentence."""
     return {
         "rate": f"another learning rate of its arm, {row.by_lr:g}, is ahead",
-        "gain": f"{row.by_arm} at {row.by_lr:g} has learned more",
+        "gain": f"its arm is far behind {row.by_arm} at {row.by_lr:g}",
         "retention": f"{row.by_arm} at {row.by_lr:g} gains as much and has moved far less from the base",
-        "tie": f"{row.by_arm} at {row.by_lr:g}, which is cheaper, does as well",
+        "tie": f"{row.by_arm} at {row.by_lr:g}, which is cheaper, does as well as its arm",
     }[row.reason]
 
 

@@ -5,11 +5,12 @@ what is estimated moves. A low rate lags early and may win late; a high one look
 is allowed a larger lag than a lower one. Limits are what calibration left: on planted curves and on recorded full grids
 (benchmarks/racing.py, which also says how often a race loses the full grid's choice).
 
-A run's lag behind another is the share of the leading LoRA run's gain that it lacks: the mean paired loss difference
-over (base - leader). A run is stopped only if its lag, less ``z`` standard errors of the pairs, is above the look's
-limit. The base is no racer; the best full SFT so far is never stopped, nor the best run of the leading arm. LoRA arms
-are compared with LoRA arms and full SFT with itself, as the ranks are what is chosen between. What a stopped run showed
-is partial and no estimate.
+A run's progress is the logarithm of its loss's fall, ln(base / run): early and late in training, for small gains and
+large, one number then says how far behind is hopeless; of the gain in nats none does. Its lag behind another is the
+share of the other's progress that it lacks. A run is stopped only if its lag, less ``z`` standard errors over paired
+rows, is above the look's limit. The base is no racer; the best full SFT so far is never stopped, nor the best run of
+the leading arm. LoRA arms are compared with LoRA arms and full SFT with itself, as the choice is between ranks. What a
+stopped run showed is partial and no estimate.
 
 Knows nothing about stores, models or pages.
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LOOKS = (0.125, 0.25, 0.5)
+LOOKS = (0.125, 0.25, 0.375, 0.5)
 """Shares of the steps at which runs are compared."""
 
 
@@ -65,8 +66,8 @@ class Drop:
     """A run stopped at a look, ``by`` the run that beat it.
 
     ``reason``: 'rate' (another rate of its arm is ahead), 'gain' (its arm is behind another), 'retention' (an arm that
-    gains as much moved far less), 'tie' (a cheaper rank does as well). ``lag``: the share of the leader's gain that it
-    lacks, ``limit`` what was allowed; for 'retention' how many times the other's drift, for 'tie' the other's lag.
+    gains as much moved far less), 'tie' (a cheaper rank does as well). ``lag``: the share of the other's progress that
+    it lacks, ``limit`` what was allowed; for 'retention' how many times the other's drift, for 'tie' the other's lag.
     """
 
     racer: Racer
@@ -81,8 +82,8 @@ class Drop:
 class Limits:
     """What is allowed at each of ``LOOKS``; infinite: nobody is stopped for it.
 
-    ``slow`` and ``fast``: lag behind the best rate of the same arm, of a lower and of a higher rate. ``gain``: lag of an
-    arm's best run behind the leading arm. ``drift``: times the drift of an arm that gains as much. ``tie``: lag of a
+    ``slow`` and ``fast``: lag behind the best rate of the same arm, of a lower and of a higher rate. ``gain``: lag of
+    an arm's best run behind the leading arm. ``drift``: times the drift of an arm that gains as much. ``tie``: lag of a
     cheaper rank that does as well.
     """
 
@@ -95,12 +96,15 @@ class Limits:
 
 
 NEVER = math.inf
+NOUGHT = 0.02
+"""Added to every loss as a share of the base's: below that, twice as low is no better."""
 LIMITS = Limits(
-    slow=(0.35, 0.25, 0.12),
-    fast=(NEVER, 0.40, 0.20),
-    gain=(NEVER, 0.40, 0.20),
-    drift=(NEVER, 5.0, 4.0),
-    tie=(-NEVER, -NEVER, 0.01),
+    slow=(0.55, 0.35, 0.2, 0.15),
+    fast=(0.55, 0.35, 0.25, 0.15),
+    gain=(0.55, 0.45, 0.45, 0.4),
+    drift=(NEVER, 3.0, 3.0, 3.0),
+    tie=(-NEVER, -NEVER, -NEVER, -NEVER),
+    z=1.0,
 )
 
 
@@ -116,36 +120,45 @@ def race(
     live = [k for k in looks if np.isfinite(k.losses).all() and np.isfinite(k.drift).all()]
     if any(len(k.losses) != len(start) for k in live):
         raise ValueError("every run must be seen on the same rows as the base")
-    ranked = [k for k in live if k.racer.kind == "lora"]
-    leader = min(ranked or live, key=lambda k: k.loss, default=None)
-    if leader is None or len(start) < 2 or float(np.mean(start)) <= leader.loss:
+    if len(start) < 2:
         return ()
-    field = _Field(leader, float(np.mean(start)) - leader.loss, stage, share, limits)
+    field = Field(float(np.mean(start)), stage, share, limits)
     best = {arm: min((k for k in live if k.racer.arm == arm), key=lambda k: k.loss) for arm in _arms(live)}
     drops = field.rates(live, best)
     fronts = [k for k in best.values() if k.racer.kind == "lora"]
     out = field.arms(fronts)
     if prefer == "cost":
-        out = {**field.ties([k for k in fronts if k.racer.arm not in out]), **out}
+        out |= field.ties([k for k in fronts if k.racer.arm not in out])
     # An arm that is out takes all its rates with it.
     whole = [Drop(k.racer, share, *out[k.racer.arm]) for k in live if k.racer.arm in out]
     return (*[d for d in drops if d.racer.arm not in out], *whole)
 
 
-@dataclass(frozen=True)
-class _Field:
-    """The comparisons of one look. ``gained`` is the leader's gain in nats, the unit of every lag."""
+Out = dict[str, tuple[str, Racer, float, float]]
+"""By arm: reason, by whom, lag and limit."""
 
-    leader: Look
-    gained: float
+
+@dataclass(frozen=True)
+class Field:
+    """The comparisons of one look. ``start`` is the base's mean loss."""
+
+    start: float
     stage: int
     share: float
     limits: Limits
 
     def lag(self, look: Look, other: Look) -> tuple[float, float]:
-        """The lag of a run behind another, and its standard error over rows."""
-        difference = np.subtract(look.losses, other.losses) / self.gained  # (N,)
-        return float(difference.mean()), float(difference.std(ddof=1)) / math.sqrt(len(difference))
+        """The share of the other's progress that a run lacks, and its standard error; none where there is no progress.
+
+        By the delta method: a row counts as its loss over the mean.
+        """
+        none = NOUGHT * self.start
+        mine, theirs = look.loss + none, other.loss + none
+        progress = math.log((self.start + none) / theirs)
+        if progress <= 0:
+            return 0.0, math.inf
+        rows = np.subtract(np.divide(look.losses, mine), np.divide(other.losses, theirs)) / progress  # (N,)
+        return math.log(mine / theirs) / progress, float(rows.std(ddof=1)) / math.sqrt(len(rows))
 
     def rates(self, live: Sequence[Look], best: dict[str, Look]) -> list[Drop]:
         """Runs far behind the best rate of their own arm."""
@@ -158,32 +171,32 @@ class _Field:
                 drops.append(Drop(look.racer, self.share, "rate", front.racer, lag, limit))
         return drops
 
-    def arms(self, fronts: Sequence[Look]) -> dict[str, tuple[str, Racer, float, float]]:
+    def arms(self, fronts: Sequence[Look]) -> Out:
         """LoRA arms far behind the leading one, or far further from the base than one that gains as much."""
-        out = {}
-        for look in fronts:
-            lag, se = self.lag(look, self.leader)
-            if look is not self.leader and lag - self.limits.z * se > self.limits.gain[self.stage]:
-                out[look.racer.arm] = ("gain", self.leader.racer, lag, self.limits.gain[self.stage])
+        out: Out = {}
+        leader = min(fronts, key=lambda k: k.loss, default=None)
+        for look in (k for k in fronts if k is not leader):
+            limit = self.limits.gain[self.stage]
+            lag, se = self.lag(look, leader)
+            if lag - self.limits.z * se > limit:
+                out[look.racer.arm] = ("gain", leader.racer, lag, limit)
                 continue
-            calm = min(
-                (k for k in fronts if k is not look and k.loss <= look.loss), key=lambda k: k.moved, default=look
-            )
+            calm = min((k for k in fronts if k.loss <= look.loss), key=lambda k: k.moved)
             limit = self.limits.drift[self.stage]
             if calm.moved > 0 and look.moved / calm.moved > limit:
                 out[look.racer.arm] = ("retention", calm.racer, look.moved / calm.moved, limit)
         return out
 
-    def ties(self, fronts: Sequence[Look]) -> dict[str, tuple[str, Racer, float, float]]:
+    def ties(self, fronts: Sequence[Look]) -> Out:
         """LoRA arms that a cheaper one, no further from the base, equals: its lag is shown to be within the limit."""
-        out: dict[str, tuple[str, Racer, float, float]] = {}
+        out: Out = {}
         limit = self.limits.tie[self.stage]
-        for look in sorted(fronts, key=lambda k: k.racer.rank or 0, reverse=True):
-            for other in sorted(fronts, key=lambda k: k.racer.rank or 0):
-                if (other.racer.rank or 0) >= (look.racer.rank or 0) or other.moved > look.moved:
-                    continue
+        ordered = sorted(fronts, key=lambda k: k.racer.rank or 0)
+        leader = min(fronts, key=lambda k: k.loss, default=None)
+        for place, look in enumerate(ordered):
+            for other in ordered[:place] if look is not leader else ():
                 lag, se = self.lag(other, look)
-                if look is not self.leader and lag + self.limits.z * se <= limit:
+                if other.moved <= look.moved and lag + self.limits.z * se <= limit:
                     out[look.racer.arm] = ("tie", other.racer, lag, limit)
                     break
         return out
