@@ -105,7 +105,9 @@ def test_greedy_answers_are_told_behind_headers(llama):
     for _ in range(10):
         stem = head + some(rng, 40, 60)
         said = tuple(plain.greedy(llama.model, stem, 3, None))
-        asked.append(Request(stem, (said[:1], said, (*said[:2], (said[2] + 1) % 132), (3, 3))))
+        wrong = (said[0] + 1) % 132
+        after = tuple(plain.greedy(llama.model, (*stem, wrong), 2, None))
+        asked.append(Request(stem, (said[:1], said, (*said[:2], (said[2] + 1) % 132), (wrong, *after))))
     assert any(g.header for g in plan([Text(*pair) for r in asked for pair in r.pairs]))
     for weights in weigh(llama, asked, greedy=True):
         assert [is_top for _, is_top in weights] == [True, True, False, False]

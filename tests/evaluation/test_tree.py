@@ -107,9 +107,9 @@ def test_headers_are_taken_whole_or_in_parts_whichever_saves_more():
 
 def test_no_header_reaches_over_the_place_where_something_is_read():
     tail = tuple(range(3, 49)) * 5
-    texts = [Text((5,) * 30, tail[:200] + (k,) * 80) for k in range(10, 20)]
+    texts = [Text((5,) * 150, tail[:100] + (k,) * 80) for k in range(10, 20)]
     groups = plan(texts)
-    assert told(groups) == asked(texts) and all(len(g.header) < 30 for g in groups)
+    assert told(groups) == asked(texts) and [len(g.header) for g in groups] == [149]
 
 
 def cost(order: list[tuple[int, ...]], runs: list[tuple[int, int]]) -> float:
@@ -128,12 +128,12 @@ def test_texts_are_cut_into_the_cheapest_runs_of_all():
 
 
 def test_batches_stay_within_the_budget_and_bound_what_is_kept_in_front_of_them():
-    (group,) = plan(few_shot(40, 1500))
+    (group,) = plan(few_shot(40, 3000))
     for budget in (512, 2048, 8192):
         for batch in group.batches(budget):
             longest = max(len(p.tokens) for p in batch)
             assert len(batch) == 1 or (
-                len(batch) * longest <= budget and len(batch) * (1500 + longest) <= 4 * budget + 4 * len(batch)
+                len(batch) * longest <= budget and len(batch) * (3000 + longest) <= 4 * budget + 4 * len(batch)
             )
         assert sorted(p.reads for b in group.batches(budget) for p in b) == sorted(p.reads for p in group.packs)
 

@@ -98,6 +98,6 @@ def test_a_rank_of_a_pattern_that_is_not_low_is_named():
 def test_texts_that_are_weighed_count_what_they_share_once():
     header, letters = "An example. " * 100, (" A", " B")
     samples = [Sample(str(k), f"{header}{k}?" + "x" * 40, " A", letters, 0) for k in range(10)]
-    assert fc.weighed_tokens(samples) == 10 + (1200 + 10 * (42 + 3)) // 4 < sum(map(fc.text_tokens, samples)) / 10
+    assert fc.weighed_tokens(samples) == 10 + (1200 + 10 * (42 + 3)) // 4 < sum(map(fc.text_tokens, samples)) / 5
     own = Sample("own", "abcd", " it", (" it", " it"), 0, prompts=("abcd", "efgh"))
     assert fc.weighed_tokens([own]) == 1 + round(14 / 4)
