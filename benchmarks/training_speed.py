@@ -60,8 +60,8 @@ def shared(base: Base, task: str, args: argparse.Namespace, folder: Path) -> dic
     per_step = max(1, round(count / len(steps)))
     return {"model": args.model, "task": task, "data_dir": args.data_dir, "examples": count, "threads": args.threads,
             "rank": RANK, "alpha": 2 * RANK, "lr": RATE, "seed": 0, "recipe": {}, "step": per_step,
-            "warmup": sbs.warmup(recipe.warmup, len(steps)), "mean_tokens": sum(lengths) / count, "pack": recipe.max_length, "tokens": sum(lengths),
-            "steps": len(steps)}  # fmt: skip
+            "warmup": sbs.warmup(recipe.warmup, len(steps)), "mean_tokens": sum(lengths) / count,
+            "pack": recipe.max_length, "tokens": sum(lengths), "steps": len(steps)}  # fmt: skip
 
 
 def searched(job: dict, args: argparse.Namespace, folder: Path) -> dict:
