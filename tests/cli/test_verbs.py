@@ -29,6 +29,7 @@ class FakeResult:
     failed: list = []
     is_complete = True
     has_more_to_measure = False
+    dropped = ()
 
     def table(self):
         return [{"arm": "base", "score": 0.25}, {"arm": "lora-r4", "score": float("nan")}]

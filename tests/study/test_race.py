@@ -15,6 +15,7 @@ from rankscope.models.adapter import read_tensors
 from rankscope.models.lora import AdapterBank
 from rankscope.records import Arm, RunLook, RunResult, RunSpec, Score
 from rankscope.report.html import _facts
+from rankscope.stats.racing import LOOKS
 from rankscope.storage.store import Store
 from rankscope.study import racing, runner, trainer
 from rankscope.study.plan import base_spec, run_key
@@ -174,7 +175,8 @@ _STEPS = [(1, {}), (2, {0.5: 1}), (4, {0.25: 1, 0.5: 2}), (8, {0.125: 1, 0.25: 2
 
 
 @pytest.mark.parametrize("total, steps", _STEPS)
-def test_looks_are_at_whole_steps_each_once_and_never_at_the_end(total, steps):
+def test_looks_are_at_whole_steps_each_once_and_never_at_the_end(total, steps, monkeypatch):
+    monkeypatch.setattr("rankscope.study.standing.LOOKS", (0.125, 0.25, 0.5))
     assert look_steps(total) == steps
 
 
@@ -204,7 +206,7 @@ def field(raced):
 
 def test_planted_looks_drop_the_run_that_lags_only_once_all_have_been_looked_at(field):
     study, model, ref, keys = field
-    looks = [(key, 2.0 if lr > 1e-4 else 5.0, 0.25) for (_, lr), key in keys.items()]
+    looks = [(key, 2.0 if lr > 1e-4 else 5.0, LOOKS[-1]) for (_, lr), key in keys.items()]
     start = (run_key(base_spec(model)), 5.0)
 
     def stands(looks, finished=()) -> Standing:
@@ -221,8 +223,8 @@ def test_planted_looks_drop_the_run_that_lags_only_once_all_have_been_looked_at(
 
 def test_the_order_of_ranks_is_that_of_the_best_runs_truncations_and_else_as_declared(field):
     study, model, ref, keys = field
-    start, looks = (run_key(base_spec(model)), 5.0), [(keys["lora-r4", 1e-2], 3.0, 0.125)]
-    cut = [(keys["lora-r4", 1e-2], loss, 0.125, rank) for rank, loss in ((1, 4.0), (2, 3.05))]
+    start, looks = (run_key(base_spec(model)), 5.0), [(keys["lora-r4", 1e-2], 3.0, LOOKS[0])]
+    cut = [(keys["lora-r4", 1e-2], loss, LOOKS[0], rank) for rank, loss in ((1, 4.0), (2, 3.05))]
     found = standing(study, lambda _: {}, _Looks(start, looks, cut), model, ref)
     assert {p.rank: p.kept for p in found.previews} == pytest.approx({1: 0.5, 2: 0.975})
     assert found.order() == (2, 1, 4)

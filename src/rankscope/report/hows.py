@@ -54,9 +54,9 @@ STOPPED = (
     "Why",
     (
         "Lag",
-        "Share of the leading LoRA run's gain in validation loss over the base that this run or its arm's best lacked: "
-        "mean paired difference of losses / (base - leader). For retention: how many times the other's KL divergence "
-        "from the base; for a tie: what the cheaper arm lacks against this one.",
+        "Share of the other's progress, the logarithm of the base's validation loss over its own, that this run or its "
+        "arm's best lacked. For retention: how many times the other's KL divergence from the base; for a tie: what the "
+        "cheaper arm lacked against this one.",
     ),
     (
         "Allowed",
