@@ -20,7 +20,7 @@ Looks = Mapping[float, Sequence[Look]]
 NAMES = ("slow", "fast", "gain", "drift")
 SLACK, GROWTH = 0.05, {"drift": 1.5}
 """Beyond what the calibration grids needed, and times it."""
-KINDS = (None, "demo", "planted")
+KINDS = (None, "demo", "tied", "planted")
 HOPELESS = 0.6
 """An arm that ends with a lag above this learned next to nothing: which rate it has is noise and doesn't matter."""
 
@@ -74,13 +74,14 @@ def chosen(ends: Sequence[Look], left: Sequence[Racer]) -> dict[str, float]:
 
 
 class Replay:
-    """All recorded grids of a folder."""
+    """All recorded grids of some folders, no number twice."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.numbers = sorted(int(p.stem) for p in (folder / "looks").glob("*.npz") if p.stem.isdigit())
-        self.grids = {n: racing_grids.read(folder, n) for n in self.numbers}
-        self.memory = folder / "answers.json"
+    def __init__(self, folders: Sequence[Path]):
+        found = {int(p.stem): f for f in folders for p in (f / "looks").glob("*.npz") if p.stem.isdigit()}
+        self.folders = dict(sorted(found.items()))
+        self.numbers = list(self.folders)
+        self.grids = {n: racing_grids.read(f, n) for n, f in self.folders.items()}
+        self.memory = folders[0] / "answers.json"
         self.known: dict[str, list] = json.loads(self.memory.read_text()) if self.memory.is_file() else {}
         self.whole = {n: self.answer(n, [k.racer for k in g.looks[LOOKS[0]]]) for n, g in self.grids.items()}
 
@@ -89,12 +90,12 @@ class Replay:
         rates = chosen(self.grids[number].looks[1.0], left)
         key = f"{number} {sorted(rates.items())}"
         if key not in self.known:
-            study = racing_grids.study_of(number, self.folder)
+            study = racing_grids.study_of(number, self.folders[number])
             lora, full = study["arms"][1]["lora"], study["arms"][2]["full"]
             ranks = {f"lora-r{rank}": rank for rank in lora["rank"]}
             arms = [{"lora": {**lora, "rank": ranks[a], "lr": lr}} for a, lr in rates.items() if a in ranks]
             study["arms"] = ["base", *arms, {"full": {**full, "lr": rates["full"]}}]
-            found = Study.load(study).result(self.folder / "store").recommend()
+            found = Study.load(study).result(self.folders[number] / "store").recommend()
             self.known[key] = [found.arm, found.ranks and list(found.ranks)]
             self.memory.write_text(json.dumps(self.known))
         arm, span = self.known[key]
