@@ -14,6 +14,8 @@ of ranks contains the full grid's arm. Tables for people, then one JSON line.
 
 import argparse
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import racing_grids
@@ -27,12 +29,26 @@ from rankscope.stats.racing import LIMITS
 def replay(folders: list[Path], draws: int) -> dict:
     """Simulation, then the recorded grids."""
     scenes = [racing_scenes.answer(scene, draws, LIMITS) for scene in racing_scenes.SCENES]
-    print(f"Planted curves, {draws} draws a scene\n{format_table(scenes)}\n")
-    found = racing_replay.Replay(folders)
-    rows = found.crossed()
+    print(f"Planted curves, {draws} draws a scene\n{format_table(scenes)}\n", flush=True)
+    least, found = racing_scenes.least(draws // 2), racing_replay.Replay(folders)
+    rows = found.crossed(least)
     rows += [found.row("as shipped", found.numbers, LIMITS, kind) for kind in racing_replay.KINDS]
     print(f"{len(found.numbers)} recorded grids\n{format_table(rows)}")
-    return {"draws": draws, "scenes": scenes, "grids": len(found.numbers), "replay": rows, "limits": LIMITS.__dict__}
+    for row in (found.judged(n, LIMITS) for n in found.numbers):
+        if not row["held"] or row["wider"] > 1:
+            print(f"grid {row['grid']} ({row['kind']}): all runs give {row['full']}, the race {row['raced']}")
+    made = {"from scenes": asdict(least), "from all grids": asdict(found.calibrated(found.numbers, least)),
+            "shipped": asdict(LIMITS)}  # fmt: skip
+    return {"draws": draws, "scenes": scenes, "grids": len(found.numbers), "replay": rows, "limits": made}
+
+
+def finite(value: object) -> object:
+    """As JSON can have it: what is not finite is None."""
+    if isinstance(value, dict):
+        return {key: finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> None:
@@ -46,7 +62,7 @@ def main() -> None:
     if asked.what == "record":
         racing_grids.record(asked.folder[0], range(asked.first, asked.first + asked.grids))
     else:
-        print(json.dumps(replay(asked.folder, asked.draws)))
+        print(json.dumps(finite(replay(asked.folder, asked.draws))))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Replay:
             "of three seeds": round(float(np.mean(three)), 3),
         }  # fmt: skip
 
-    def calibrated(self, numbers: Sequence[int], least: Limits = LIMITS) -> Limits:
+    def calibrated(self, numbers: Sequence[int], least: Limits) -> Limits:
         """The smallest limits that would have stopped nothing that mattered in these grids, and ``SLACK`` more.
 
         Never below ``least``, what planted curves need: a handful of grids can't show every way to bloom late.
@@ -136,12 +136,12 @@ class Replay:
                  for n, g in self.grids.items() if n in numbers]  # fmt: skip
         return limits_of(found, 1.0, least)
 
-    def crossed(self) -> list[dict]:
-        """Limits from one half of the grids, tried on the other."""
+    def crossed(self, least: Limits) -> list[dict]:
+        """Limits from one half of the grids (and planted curves: ``least``), tried on the other."""
         rows = []
         for odd in (1, 0):
             mine, other = ([n for n in self.numbers if n % 2 == k] for k in (odd, 1 - odd))
-            limits = self.calibrated(mine)
+            limits = self.calibrated(mine, least)
             name = f"from {'odd' if odd else 'even'}"
             rows += [self.row(name, other, limits, kind) for kind in KINDS]
         return rows
