@@ -20,6 +20,8 @@ Looks = Mapping[float, Sequence[Look]]
 NAMES = ("slow", "fast", "gain", "drift")
 SLACK, GROWTH = 0.05, {"drift": 1.5}
 """Beyond what the calibration grids needed, and times it."""
+TRIFLE = 0.1
+"""A rate that ends with a lag below this would have done as well."""
 KINDS = (None, "demo", "tied", "planted")
 HOPELESS = 0.6
 """An arm that ends with a lag above this learned next to nothing: which rate it has is noise and doesn't matter."""
@@ -157,9 +159,17 @@ def needs(looks: Looks, start: Sequence[float], rates: dict[str, float], ranks: 
     What matters: of each arm that learned the rate that the full grid chose, and the arms of its recommended range.
     """
     most = {name: [0.0] * len(LOOKS) for name in NAMES}
+    at_end = {k.racer: k for k in looks[1.0]}
     ends = {k.racer.arm: k for k in looks[1.0] if rates.get(k.racer.arm) == k.racer.lr}
     top = min((k for k in ends.values() if k.racer.kind == "lora"), key=lambda k: k.loss)
-    learned = [arm for arm, k in ends.items() if Field(float(np.mean(start)), 0, 1.0, LIMITS).lag(k, top)[0] < HOPELESS]
+    end = Field(float(np.mean(start)), 0, 1.0, LIMITS)
+    learned = [arm for arm, k in ends.items() if end.lag(k, top)[0] < HOPELESS]
+
+    def matters(racer: Racer, front: Racer) -> bool:
+        """Whether the rate ahead at the look ends clearly behind the arm's chosen one."""
+        is_chosen = racer.arm in learned and rates[racer.arm] == racer.lr
+        return is_chosen and not end.lag(at_end[front], at_end[racer])[0] < TRIFLE
+
     for stage, share in enumerate(LOOKS):
         field = Field(float(np.mean(start)), stage, share, LIMITS)
         live = [k for k in looks[share] if np.isfinite(k.losses).all()]
@@ -167,7 +177,7 @@ def needs(looks: Looks, start: Sequence[float], rates: dict[str, float], ranks: 
         fronts = [k for k in best.values() if k.racer.kind == "lora"]
         leader = min(fronts, key=lambda k: k.loss)
         found = [("slow" if k.racer.lr < best[k.racer.arm].racer.lr else "fast", _far(field, k, best[k.racer.arm]))
-                 for k in live if k.racer.arm in learned and rates[k.racer.arm] == k.racer.lr]  # fmt: skip
+                 for k in live if matters(k.racer, best[k.racer.arm].racer)]  # fmt: skip
         for look in (k for k in fronts if ranks[0] <= k.racer.rank <= ranks[1]):
             found.append(("gain", _far(field, look, leader)))
             found.append(("drift", look.moved / min(k.moved for k in fronts if k.loss <= look.loss)))
