@@ -8,8 +8,9 @@ the demo's two train tasks and on the planted world (benchmarks/planted.py), whe
 0 to 99) or all ranks tie (from 100 on). One seed a grid; short runs. ``replay`` races them: the looks decide who would
 have been stopped, and the real study is asked for its recommendation without the stopped runs, against that of all
 runs. First on planted curves (racing_scenes.py), then on the grids: with limits calibrated on the odd ones and tried on
-the even ones, the other way round, and with those of ``stats.racing``. A race holds the choice if the recommended range
-of ranks contains the full grid's arm. Tables for people, then one JSON line.
+the even ones, the other way round, and with those of ``stats.racing``, also on the grids that came after them alone. A
+race holds the choice if the recommended range of ranks contains the full grid's arm. Tables for people, then one JSON
+line.
 """
 
 import argparse
@@ -33,6 +34,8 @@ def replay(folders: list[Path], draws: int) -> dict:
     least, found = racing_scenes.least(draws // 2), racing_replay.Replay(folders)
     rows = found.crossed(least)
     rows += [found.row("as shipped", found.numbers, LIMITS, kind) for kind in racing_replay.KINDS]
+    fresh = [n for n in found.numbers if n not in racing_replay.SEEN]
+    rows += [found.row("as shipped, fresh", fresh, LIMITS, kind) for kind in racing_replay.KINDS]
     print(f"{len(found.numbers)} recorded grids\n{format_table(rows)}")
     for row in (found.judged(n, LIMITS) for n in found.numbers):
         if not row["held"] or row["wider"] > 1:

@@ -20,6 +20,8 @@ Looks = Mapping[float, Sequence[Look]]
 NAMES = ("slow", "fast", "gain", "drift")
 SLACK, GROWTH = 0.05, {"drift": 1.5}
 """Beyond what the calibration grids needed, and times it."""
+SEEN = {*range(18), 32, 35, 100, 101, 102}
+"""Grids that were there when the limits of ``stats.racing`` were settled; all others try them afresh."""
 TRIFLE = 0.1
 """A rate that ends with a lag below this would have done as well."""
 KINDS = (None, "demo", "tied", "planted")
