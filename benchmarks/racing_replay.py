@@ -18,7 +18,7 @@ from rankscope.study.study import Study
 
 Looks = Mapping[float, Sequence[Look]]
 NAMES = ("slow", "fast", "gain", "drift")
-SLACK, GROWTH = 0.05, {"drift": 1.5}
+SLACK, GROWTH = 0.1, {"drift": 1.5}
 """Beyond what the calibration grids needed, and times it."""
 SEEN = {*range(18), 32, 35, 100, 101, 102}
 """Grids that were there when the limits of ``stats.racing`` were settled; all others try them afresh."""
