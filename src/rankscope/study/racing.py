@@ -21,7 +21,7 @@ from rankscope.models.delta import FactoredDelta
 from rankscope.records import ModelRef, RunLook, RunSpec, TaskRef
 from rankscope.report.wording import stopped
 from rankscope.study.measures import rows_key
-from rankscope.study.plan import base_spec, cohorts, run_key
+from rankscope.study.plan import base_spec, run_key
 from rankscope.study.standing import Standing, look_steps, standing
 from rankscope.study.trainer import Trainer, cohort_name, halves
 from rankscope.training.cohort import Trainee, steps_of
@@ -45,7 +45,7 @@ class Racing:
         if not now.live:
             return
         steps = self._look_steps(ref, now)
-        groups = cohorts(list(now.racers.values()))
+        groups = self._trainer.cohorts(list(now.racers.values()), ref)
         for share, step in steps.items():
             for group in self._in_order(groups, now):
                 for part in self._parts(group):

@@ -11,15 +11,18 @@ from dataclasses import replace
 from typing import Any
 
 from rankscope.models.base import OUT_OF_MEMORY, Base
+from rankscope.models.locate import shape
 from rankscope.provenance import content_key
 from rankscope.records import ModelRef, RunResult, RunSpec, TaskRef
-from rankscope.study.plan import cohorts, run_key
+from rankscope.study.packing import cut
+from rankscope.study.plan import run_key
 from rankscope.study.rates import arm_rates
 from rankscope.study.scoring import ticker
 from rankscope.study.standing import standing
 from rankscope.tasks import task as tasks
 from rankscope.training.cohort import TrainSet, encode_train_set
-from rankscope.worker import Trained, train
+from rankscope.training.probe import Probe
+from rankscope.worker import Trained, train, where
 
 
 def cohort_name(specs: Iterable[RunSpec]) -> str:
@@ -65,10 +68,18 @@ class Trainer:
 
     def train(self, specs: list[RunSpec], missing: set[RunSpec], ref: TaskRef, what: str) -> None:
         """Train what is missing of ``specs``, in the cohorts that ``specs`` as a whole is cut into."""
-        for group in cohorts(specs):
+        for group in self.cohorts(specs, ref) if missing else ():
             left = list({run_key(s): s for s in group if s in missing}.values())
             if left and self.has_time():
                 self.cohort(left, ref, what)
+
+    def cohorts(self, specs: list[RunSpec], ref: TaskRef) -> list[list[RunSpec]]:
+        """What trains side by side: as many as memory holds, the fewest that are fast."""
+
+        def probe() -> Probe:
+            return Probe(self.base(), self.set(ref), where(self.base()))
+
+        return cut(specs, shape(self.model), self.store.cache, probe)
 
     def cohort(self, specs: list[RunSpec], ref: TaskRef, what: str, name: str = "") -> None:
         """Train runs side by side and store all of them at once: a kill can't leave a part of a cohort behind.
