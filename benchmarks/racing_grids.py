@@ -8,6 +8,7 @@ beside it, one file a grid. What is there isn't done again.
 Legend: R runs, K looks (the last is the end), N validation rows.
 """
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -37,11 +38,13 @@ DEMO = Path(__file__).parents[1] / "studies" / "demo.yaml"
 SHARES = (0.0625, 0.125, 0.25, 0.375, 0.5, 1.0)
 """More looks than a race has, so that others can be tried on the same grids."""
 KINDS = ("demo_people", "demo_compose", "planted")
-STEPS, TOKENS, LIMIT = {"planted": 96}, {"planted": 768}, 200
+STEPS, TOKENS, LIMIT = {"planted": 96, "tied": 48}, {"planted": 768}, 200
 """Steps, tokens of a step (else 48 and 512) and test items of a task: small, so that many grids can be had."""
 RANKS = [1, 2, 4, 8, 16]
 FIRST = 1000
 """The first fresh seed; grid g has seed ``FIRST + g``."""
+TIED = 100
+"""Grids of this number and above are of the planted world's first scale alone."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,16 @@ class Grid:
 
 
 def kind_of(number: int) -> str:
-    return KINDS[number % len(KINDS)]
+    return "tied" if number >= TIED else KINDS[number % len(KINDS)]
 
 
 def study_of(number: int, folder: Path) -> dict:
     """The study of a grid, as a file would have it."""
     kind = kind_of(number)
-    if kind == "planted":
+    if kind in ("planted", "tied"):
         study = planted.build(folder / "world")
+        if kind == "tied":
+            study["train"] = [one_scale(folder / "world", study["train"][0])]
         lora = {**study["arms"][1]["lora"], "rank": RANKS, "lr": [3e-3, 1e-2, 3e-2]}
         full = {"lr": [1e-3, 3e-3, 1e-2]}
     else:
@@ -79,6 +84,15 @@ def study_of(number: int, folder: Path) -> dict:
     study["evaluate"] = {**study["evaluate"], "divergence": False, "noise_floor": False, "trials": False,
                          "limit": LIMIT}  # fmt: skip
     return study
+
+
+def one_scale(folder: Path, task: dict) -> dict:
+    """The planted world's questions about its first scale alone: rank 1 answers them all, so that the ranks tie."""
+    rows = [json.loads(line) for line in Path(task["train"]).read_text(encoding="utf-8").splitlines()]
+    mine = [json.dumps(row) + "\n" for row in rows if row["subject"] == "on00"]
+    for name, part in (("test", mine[:LIMIT]), ("train", mine[LIMIT:])):
+        (folder / f"one_{name}.jsonl").write_text("".join(part), encoding="utf-8")
+    return {**task, "train": str(folder / "one_train.jsonl"), "test": str(folder / "one_test.jsonl"), "name": "scale"}
 
 
 def record(folder: Path, numbers: range) -> None:

@@ -20,7 +20,11 @@ Looks = Mapping[float, Sequence[Look]]
 NAMES = ("slow", "fast", "gain", "drift")
 SLACK, GROWTH = 0.05, {"drift": 1.5}
 """Beyond what the calibration grids needed, and times it."""
-KINDS = (None, "demo", "planted")
+SEEN = {*range(18), 32, 35, 100, 101, 102}
+"""Grids that were there when the limits of ``stats.racing`` were settled; all others try them afresh."""
+TRIFLE = 0.1
+"""A rate that ends with a lag below this would have done as well."""
+KINDS = (None, "demo", "tied", "planted")
 HOPELESS = 0.6
 """An arm that ends with a lag above this learned next to nothing: which rate it has is noise and doesn't matter."""
 
@@ -74,13 +78,14 @@ def chosen(ends: Sequence[Look], left: Sequence[Racer]) -> dict[str, float]:
 
 
 class Replay:
-    """All recorded grids of a folder."""
+    """All recorded grids of some folders, no number twice."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.numbers = sorted(int(p.stem) for p in (folder / "looks").glob("*.npz") if p.stem.isdigit())
-        self.grids = {n: racing_grids.read(folder, n) for n in self.numbers}
-        self.memory = folder / "answers.json"
+    def __init__(self, folders: Sequence[Path]):
+        found = {int(p.stem): f for f in folders for p in (f / "looks").glob("*.npz") if p.stem.isdigit()}
+        self.folders = dict(sorted(found.items()))
+        self.numbers = list(self.folders)
+        self.grids = {n: racing_grids.read(f, n) for n, f in self.folders.items()}
+        self.memory = folders[0] / "answers.json"
         self.known: dict[str, list] = json.loads(self.memory.read_text()) if self.memory.is_file() else {}
         self.whole = {n: self.answer(n, [k.racer for k in g.looks[LOOKS[0]]]) for n, g in self.grids.items()}
 
@@ -89,12 +94,12 @@ class Replay:
         rates = chosen(self.grids[number].looks[1.0], left)
         key = f"{number} {sorted(rates.items())}"
         if key not in self.known:
-            study = racing_grids.study_of(number, self.folder)
+            study = racing_grids.study_of(number, self.folders[number])
             lora, full = study["arms"][1]["lora"], study["arms"][2]["full"]
             ranks = {f"lora-r{rank}": rank for rank in lora["rank"]}
             arms = [{"lora": {**lora, "rank": ranks[a], "lr": lr}} for a, lr in rates.items() if a in ranks]
             study["arms"] = ["base", *arms, {"full": {**full, "lr": rates["full"]}}]
-            found = Study.load(study).result(self.folder / "store").recommend()
+            found = Study.load(study).result(self.folders[number] / "store").recommend()
             self.known[key] = [found.arm, found.ranks and list(found.ranks)]
             self.memory.write_text(json.dumps(self.known))
         arm, span = self.known[key]
@@ -126,7 +131,7 @@ class Replay:
             "of three seeds": round(float(np.mean(three)), 3),
         }  # fmt: skip
 
-    def calibrated(self, numbers: Sequence[int], least: Limits = LIMITS) -> Limits:
+    def calibrated(self, numbers: Sequence[int], least: Limits) -> Limits:
         """The smallest limits that would have stopped nothing that mattered in these grids, and ``SLACK`` more.
 
         Never below ``least``, what planted curves need: a handful of grids can't show every way to bloom late.
@@ -135,12 +140,12 @@ class Replay:
                  for n, g in self.grids.items() if n in numbers]  # fmt: skip
         return limits_of(found, 1.0, least)
 
-    def crossed(self) -> list[dict]:
-        """Limits from one half of the grids, tried on the other."""
+    def crossed(self, least: Limits) -> list[dict]:
+        """Limits from one half of the grids (and planted curves: ``least``), tried on the other."""
         rows = []
         for odd in (1, 0):
             mine, other = ([n for n in self.numbers if n % 2 == k] for k in (odd, 1 - odd))
-            limits = self.calibrated(mine)
+            limits = self.calibrated(mine, least)
             name = f"from {'odd' if odd else 'even'}"
             rows += [self.row(name, other, limits, kind) for kind in KINDS]
         return rows
@@ -156,9 +161,17 @@ def needs(looks: Looks, start: Sequence[float], rates: dict[str, float], ranks: 
     What matters: of each arm that learned the rate that the full grid chose, and the arms of its recommended range.
     """
     most = {name: [0.0] * len(LOOKS) for name in NAMES}
+    at_end = {k.racer: k for k in looks[1.0]}
     ends = {k.racer.arm: k for k in looks[1.0] if rates.get(k.racer.arm) == k.racer.lr}
     top = min((k for k in ends.values() if k.racer.kind == "lora"), key=lambda k: k.loss)
-    learned = [arm for arm, k in ends.items() if Field(float(np.mean(start)), 0, 1.0, LIMITS).lag(k, top)[0] < HOPELESS]
+    end = Field(float(np.mean(start)), 0, 1.0, LIMITS)
+    learned = [arm for arm, k in ends.items() if end.lag(k, top)[0] < HOPELESS]
+
+    def matters(racer: Racer, front: Racer) -> bool:
+        """Whether the rate ahead at the look ends clearly behind the arm's chosen one."""
+        is_chosen = racer.arm in learned and rates[racer.arm] == racer.lr
+        return is_chosen and not end.lag(at_end[front], at_end[racer])[0] < TRIFLE
+
     for stage, share in enumerate(LOOKS):
         field = Field(float(np.mean(start)), stage, share, LIMITS)
         live = [k for k in looks[share] if np.isfinite(k.losses).all()]
@@ -166,7 +179,7 @@ def needs(looks: Looks, start: Sequence[float], rates: dict[str, float], ranks: 
         fronts = [k for k in best.values() if k.racer.kind == "lora"]
         leader = min(fronts, key=lambda k: k.loss)
         found = [("slow" if k.racer.lr < best[k.racer.arm].racer.lr else "fast", _far(field, k, best[k.racer.arm]))
-                 for k in live if k.racer.arm in learned and rates[k.racer.arm] == k.racer.lr]  # fmt: skip
+                 for k in live if matters(k.racer, best[k.racer.arm].racer)]  # fmt: skip
         for look in (k for k in fronts if ranks[0] <= k.racer.rank <= ranks[1]):
             found.append(("gain", _far(field, look, leader)))
             found.append(("drift", look.moved / min(k.moved for k in fronts if k.loss <= look.loss)))

@@ -121,7 +121,7 @@ def answer(scene: str, draws: int, limits: Limits) -> dict:
     }
 
 
-def least(draws: int, share: float = 0.97) -> Limits:
+def least(draws: int, share: float = 0.9) -> Limits:
     """The limits that this share of the draws of every scene needs."""
     found = []
     for scene in SCENES:

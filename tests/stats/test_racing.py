@@ -89,8 +89,9 @@ def test_an_arm_that_gains_no_more_and_moves_much_further_is_stopped_for_retenti
     (drop,) = race(runs, LOOKS[1], START, limits=QUIET)
     assert (drop.racer.arm, drop.reason, drop.by.arm) == ("lora-r16", "retention", "lora-r4")
     assert drop.lag == pytest.approx(8.0) and drop.limit == 3.0
-    further = [look("lora-r16", 1e-3, 0.9, drift=8.0), look("lora-r4", 1e-3, 1.0, drift=1.0)]
-    assert race(further, LOOKS[1], START, limits=QUIET) == ()  # it gains more for it
+    # It gains more for it: neither it nor the leader is stopped for a calmer arm that gains less.
+    further = [look("lora-r16", 1e-3, 0.95, drift=8.0), look("lora-r8", 1e-3, 0.9, drift=7.0), runs[1]]
+    assert race(further, LOOKS[1], START, limits=QUIET) == ()
 
 
 def test_ties_stop_the_dearer_rank_only_if_cost_is_preferred_and_a_limit_is_set():
