@@ -19,7 +19,8 @@ import planted
 import yaml
 
 from rankscope.cli.console import PlainConsole, format_table
-from rankscope.study.study import Study, StudyResult
+from rankscope.study.result import StudyResult
+from rankscope.study.study import Study
 
 DEMO = Path(__file__).parents[1] / "studies" / "demo.yaml"
 STUDIES = ("demo_compose", "demo_people", "planted")

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
         StoreError,
     )
     from rankscope.study.audit import audit
-    from rankscope.study.study import Study, StudyResult, score
+    from rankscope.study.result import StudyResult
+    from rankscope.study.study import Study, score
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Study": "rankscope.study.study",
-    "StudyResult": "rankscope.study.study",
+    "StudyResult": "rankscope.study.result",
     "score": "rankscope.study.study",
     "audit": "rankscope.study.audit",
     "RankscopeError": "rankscope.errors",

@@ -18,7 +18,7 @@ from rankscope.provenance import plain
 
 if TYPE_CHECKING:
     from rankscope.errors import RankscopeError
-    from rankscope.study.study import StudyResult
+    from rankscope.study.result import StudyResult
 
 STORE = "runs"
 """The folder of results where none is named."""

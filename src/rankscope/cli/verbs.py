@@ -22,7 +22,8 @@ from rankscope.cli.timing import timed
 from rankscope.errors import InputError
 
 if TYPE_CHECKING:
-    from rankscope.study.study import Study, StudyResult
+    from rankscope.study.result import StudyResult
+    from rankscope.study.study import Study
 
 app = typer.Typer(
     help="How much LoRA rank is too much, for your model and your data? A fair, resumable study with intervals.",
@@ -159,7 +160,8 @@ def plan(
     """
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
     found = load(asked).plan(store)
-    answer(ctx, as_json, found.as_dict(), f"{found}\nNext: {asked.next('run')}")
+    then = "report" if found.is_done else "run"
+    answer(ctx, as_json, found.as_dict(), f"{found}\nNext: {asked.next(then)}")
 
 
 @app.command(epilog="\b\nExample: rankscope run study.yaml --budget 2h")

@@ -69,6 +69,10 @@ class Plan:
     def num_done(self) -> int:
         return sum(is_done for _, is_done in self.runs)
 
+    @property
+    def is_done(self) -> bool:
+        return self.num_done == len(self.runs)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "total": len(self.runs),

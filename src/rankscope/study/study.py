@@ -1,29 +1,25 @@
-"""The facade: ``Study`` and ``StudyResult``. In: a study file and a store. Out: runs done, a report."""
+"""The facade: ``Study``. In: a study file and a store. Out: runs done, and a ``StudyResult``."""
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rankscope.clock import Clock
 from rankscope.config import StudyConfig, from_dict, load
-from rankscope.errors import InputError, StoreError
-from rankscope.plugins import did_you_mean
+from rankscope.errors import StoreError
 from rankscope.provenance import content_key, environment, public_name
-from rankscope.records import Arm, Contrast, Dropped, ModelRef, RunSpec, TaskRef
-from rankscope.report import UNTRAINED, render
-from rankscope.storage.blobs import Blobs
+from rankscope.records import Arm, Dropped, ModelRef, RunSpec, TaskRef
+from rankscope.report import UNTRAINED
 from rankscope.storage.store import Store
 from rankscope.study import measures, preflight, rows
 from rankscope.study.diagnosis import Diagnosed
 from rankscope.study.plan import Plan, base_spec, candidates, given_spec
 from rankscope.study.rates import Find, Rates, arm_rates, counting, edge_notes
+from rankscope.study.result import StudyResult
 from rankscope.study.standing import Standing, standing
-from rankscope.study.stored import StoredAdapter
 from rankscope.tasks import task as tasks
 
 
@@ -216,163 +212,6 @@ def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:
     """The arms as a report may show them: with keys, and without the paths of this machine."""
     known = {arm.name: arm for arm in given}
     return tuple(replace(known.get(a.name, a), path=a.path and public_name(a.path)) for a in arms)
-
-
-class StudyResult:
-    """What a study has measured so far.
-
-    ``has_more_to_measure``: ``run`` would still measure divergences, noise or lost trials; no verdict waits for it.
-    """
-
-    def __init__(self, view: Any, evidence: Any, store: Path, has_more_to_measure: bool = False):
-        self._view, self.evidence, self._store = view, evidence, store
-        self.has_more_to_measure = has_more_to_measure
-
-    def view(self) -> Any:
-        return self._view
-
-    @property
-    def verdict(self) -> str:
-        return self._view.verdict
-
-    @property
-    def dropped(self) -> tuple[Dropped, ...]:
-        """The first-seed runs that a race stopped early, with why. What they showed is partial and in no estimate."""
-        return self.evidence.dropped
-
-    @property
-    def failed(self) -> list[tuple[str, str]]:
-        """Runs and scorings that failed, by name, with what they said.
-
-        A trial that lost counts for its training alone: no verdict needs its scores, and the notes say which failed.
-        """
-        runs = [(spec.name, found.message) for spec, _, found, _ in self.evidence.runs if found.status == "failed"]
-        names = {key: spec.name for spec, key, _, role in self.evidence.runs if role == "final"}
-        return runs + [(f"{names[key]} on {task}", found.message) for (key, task), found in self.evidence.evals.items()
-                       if found.status == "failed" and key in names]  # fmt: skip
-
-    @property
-    def is_complete(self) -> bool:
-        return not self._view.missing
-
-    def table(self) -> list[dict[str, Any]]:
-        def shown(e: Any) -> str:
-            return "" if e is None else f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
-
-        several = len(self._view.models) > 1
-        return [
-            {
-                **({"model": h.model} if several else {}),
-                "train": h.train,
-                "arm": h.arm,
-                "gain": shown(h.gain and h.gain.contrast.estimate),
-                "retention": shown(h.retention),
-                "forgotten": shown(h.forgotten),
-                "kept": h.kept,
-                "seeds": h.num_seeds,
-            }
-            for h in self._view.headlines
-        ]
-
-    def transfer(self) -> tuple[Any, ...]:
-        """Every cell train task x eval task of every arm; a cell's ``effect`` is None where nothing was measured."""
-        return self._view.transfer
-
-    def contrast(self, arm: str, other: str, task: str, train: str | None = None) -> Contrast:
-        """The paired difference ``arm - other`` on one task; positive is better.
-
-        ``train`` is needed if there are several.
-
-        Raises InputError, with the nearest name, if this study doesn't compare the two there.
-        """
-        found = self._view.effects
-        asked = (
-            ("arm", arm, lambda e: e.contrast.arm),
-            ("arm", other, lambda e: e.contrast.other),
-            ("task", task, lambda e: e.task),
-            ("train task", train, lambda e: e.train),
-        )
-        for what, wanted, of in asked:
-            names = list(dict.fromkeys(map(of, found)))
-            found = [e for e in found if wanted in (None, of(e))]
-            if not found:
-                raise InputError(f"no comparison with the {what} {wanted!r}{did_you_mean(str(wanted), names)}",
-                                 hint=f"There is: {', '.join(names)}")  # fmt: skip
-        if len(found) > 1:
-            names = ", ".join(dict.fromkeys(e.train for e in found))
-            raise InputError("several train tasks (or models) have this comparison; name one", hint=f"train: {names}")
-        return found[0].contrast
-
-    def recommend(
-        self,
-        retain: float | None = None,
-        prefer: str | None = None,
-        train: str | None = None,
-        model: str | None = None,
-    ) -> Any:
-        """A ``stats.recommend.Recommendation``: the ranks that can be the best in domain, one arm, why, what then.
-
-        ``retain`` (a share of what the base could do) and ``prefer`` (cost, retention or gain) stand in for those of
-        the study file. ``train`` and ``model`` are needed if there are several. Raises InputError if there is no such
-        recommendation.
-        """
-        from rankscope.report.advice import check_terms, under_terms
-
-        check_terms(retain, prefer)
-        found = [a for a in self._view.advice if train in (None, a.train) and model in (None, a.model)]
-        if len(found) != 1:
-            names = "; ".join(f"train {a.train}, model {a.model}" for a in self._view.advice) or "none"
-            what = "several recommendations; name the train task or the model" if found else "no such recommendation"
-            raise InputError(what, hint=". ".join([f"There are: {names}", *self.without_recommendation()]))
-        if retain is None and prefer is None:
-            return found[0].choice
-        return under_terms(self.evidence, self._view.headlines, self._view.base, found[0], (retain, prefer))
-
-    def diagnostic(self, name: str) -> Any:
-        """What one diagnostic said of all runs; ``frame()`` gives it as a tidy table.
-
-        Raises InputError, with the nearest name, if nothing was measured by it.
-        """
-        from rankscope.study.frames import of_study
-
-        return of_study(self.evidence, name)
-
-    def without_recommendation(self) -> list[str]:
-        """Why there is no recommendation, for each model and train task that has none."""
-        from rankscope.report.advice import silences
-
-        return silences(self.evidence, self._view.advice)
-
-    def adapter(self, arm: str, seed: int, train: str | None = None) -> StoredAdapter:
-        """The stored LoRA adapter of one run. Raises InputError if there is no such run or its weights are gone."""
-        found = [(spec, key) for spec, key, _, role in self.evidence.runs if role == "final" and spec.train is not None
-                 and (spec.arm.name, spec.seed) == (arm, seed) and train in (None, spec.train.name)]  # fmt: skip
-        if len(found) != 1:
-            names = list(dict.fromkeys(s.name for s, *_ in self.evidence.runs))
-            what = "several train tasks have this run; name one" if found else f"no run of arm {arm!r} with seed {seed}"
-            raise InputError(what, hint=f"There are: {', '.join(names)}")
-        spec, key = found[0]
-        path = Blobs(self._store / "blobs").path(key)
-        if spec.arm.kind != "lora" or not path.is_file():
-            raise InputError(f"no stored weights of an adapter for {spec.name}", hint="See keep: in docs/config.md")
-        return StoredAdapter(path, spec)
-
-    def report(self, path: str | Path, format: str = "html") -> Path:
-        """Write the report; what was there before stays until the new one is whole.
-
-        Raises InputError if it can't be.
-        """
-        path, text = Path(path), render(self._view, format)
-        new = path.with_name(path.name + ".new")
-        try:
-            new.write_text(text, encoding="utf-8")
-            os.replace(new, path)
-        except OSError as error:
-            raise InputError(f"can't be written: {error.strerror}", where=str(path)) from error
-        finally:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-        return path
 
 
 def collect_garbage(store: str | Path, dry_run: bool = True) -> dict[str, Any]:
