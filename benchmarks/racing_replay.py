@@ -20,7 +20,7 @@ Looks = Mapping[float, Sequence[Look]]
 NAMES = ("slow", "fast", "gain", "drift")
 SLACK, GROWTH = 0.1, {"drift": 1.5}
 """Beyond what the calibration grids needed, and times it."""
-SEEN = {*range(18), 32, 35, 100, 101, 102}
+SEEN = {*range(30), 32, 35, 38, 41, 44, *range(100, 106)}
 """Grids that were there when the limits of ``stats.racing`` were settled; all others try them afresh."""
 TRIFLE = 0.1
 """A rate that ends with a lag below this would have done as well."""

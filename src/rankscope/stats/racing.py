@@ -99,9 +99,9 @@ NEVER = math.inf
 NOUGHT = 0.02
 """Added to every loss as a share of the base's: below that, twice as low is no better."""
 LIMITS = Limits(
-    slow=(0.5, 0.47, 0.2, 0.05),
+    slow=(0.5, 0.47, 0.2, 0.1),
     fast=(0.2, 0.15, 0.12, 0.1),
-    gain=(0.55, 0.45, 0.42, 0.38),
+    gain=(NEVER, 0.6, 0.5, 0.4),
     drift=(NEVER, 6.0, 6.0, 6.0),
     tie=(-NEVER, -NEVER, -NEVER, -NEVER),
     z=1.0,
