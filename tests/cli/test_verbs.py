@@ -17,6 +17,8 @@ from rankscope.errors import StoreError
 
 
 class FakePlan:
+    is_done = False
+
     def as_dict(self):
         return {"runs": 3}
 

@@ -169,7 +169,7 @@ def test_truncation_of_full_fine_tuning_is_that_of_the_same_adapter(base, rows):
     factored = read(TRUNCATION, subject_of(lora, base, (), rows))
     dense = read(TRUNCATION, subject_of(as_full(base, lora), base, (), rows))
     assert [r.variant for r in dense] == [f"rank {1 << i}" for i in range(6)] + [""]  # no matrix here has more than 32
-    for variant in ("rank 1", "rank 2", "rank 4", ""):
+    for variant in ("rank 2", "rank 4", ""):  # of two equal singular values either may be the one of rank 1
         assert values(dense, "loss", variant) == pytest.approx(values(factored, "loss", variant), abs=1e-5)
     assert values(dense, "loss", "rank 8") == pytest.approx(values(dense, "loss", ""), abs=1e-5)
 
