@@ -44,8 +44,8 @@ class _Study:
         with clock.stage("training"):
             if self.ending is not None:
                 raise self.ending
-        return types.SimpleNamespace(verdict="", failed=[("x", "y")], is_complete=True, dropped=(), has_more_to_measure=False,
-                                     table=lambda: [])  # fmt: skip
+        return types.SimpleNamespace(verdict="", failed=[("x", "y")], is_complete=True, has_more_to_measure=False,
+                                     dropped=(), table=lambda: [])  # fmt: skip
 
 
 @pytest.fixture
