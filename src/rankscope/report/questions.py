@@ -1,11 +1,13 @@
 """The source study's claims, asked of this study's scores. In: an evidence `Index`. Out: `Question` rows.
 
 Which pairs and tables a claim is about is decided here; how it is judged, in ``rankscope.stats.claims``. Each claim is
-a family of its own. Tasks on which the base is not above chance are left out unless they were taught.
+a family of its own, in which arms that a race stopped count as comparisons that were never made. Tasks on which the
+base is not above chance are left out unless they were taught.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 from rankscope.report.answer_rows import Question
@@ -27,11 +29,13 @@ def questions(index: Index, base: tuple[BaseRow, ...], margin: float) -> tuple[Q
             continue
         asked = _Asked(index, model, train, status)
         answers = (
-            claims.as_good_as_full(asked.against_full("in_domain"), margin),
-            claims.recall_is_flat(asked.rank_pairs("recall"), margin),
-            claims.reasoning_is_best_between(*asked.by_task("reasoning")),
-            claims.training_lowers_others(asked.across(), margin, alarm=index.evidence.alarm),
-            claims.lora_is_above_full([pair for _, pair in asked.against_full(POOLED)], margin),
+            claims.as_good_as_full(asked.against_full("in_domain"), margin, absent=asked.num_out(claims.RANKS)),
+            claims.recall_is_flat(asked.rank_pairs("recall"), margin, absent=asked.num_pairs_out("recall")),
+            claims.reasoning_is_best_between(*asked.by_task("reasoning"), absent=len(asked.out)),
+            claims.training_lowers_others(
+                asked.across(), margin, alarm=index.evidence.alarm, absent=len(asked.out) * len(asked.others)
+            ),
+            claims.lora_is_above_full([pair for _, pair in asked.against_full(POOLED)], margin, absent=asked.num_out()),
         )
         rows += [Question(model, train, a.claim, a.answer, a.test, a.why, claims.SOURCE) for a in answers]
     return tuple(rows)
@@ -44,6 +48,8 @@ class _Asked:
         self.index, self.model, self.train, self.status = index, model, train, status
         self.group = f"{model} trained on {train}"
         self.ranked = [a for a in index.trained_arms if a.kind == "lora"]
+        self.fulls = [a for a in index.trained_arms if a.kind == "full"]
+        self.out = index.out(model, train)
         self.tasks = dict(index.tasks(train))
 
     def panel(self, arm: str, task: str) -> Panel | None:
@@ -55,17 +61,26 @@ class _Asked:
     def against_full(self, aspect: str) -> list[tuple[int, Pair]]:
         """(rank, LoRA - full) on the first in-domain task, or on what the aspect of that name pools."""
         found = []
-        fulls = [a for a in self.index.trained_arms if a.kind == "full"]
         for name, role, tasks in aspects(self.index, self.model, self.train, self.status):
             if aspect not in (name, role) or (aspect == "in_domain" and tasks != [self.in_domain]):
                 continue
             for arm in self.ranked:
-                for full in fulls:
+                for full in self.fulls:
                     pairs = {t: difference(self.panel(arm.name, t), self.panel(full.name, t), False) for t in tasks}
                     pair = as_pair({t: p for t, p in pairs.items() if p is not None}, arm.name, full.name, name,
                                    self.group)  # fmt: skip
                     found += [(arm.top_rank, pair)] if pair is not None else []
         return found
+
+    def num_out(self, ranks: tuple[int, int] | None = None) -> int:
+        """How many comparisons with full SFT the stopped arms (between two ranks) would have had."""
+        low, high = ranks or (0, math.inf)
+        return len(self.fulls) * sum(low <= (arm.top_rank or 0) <= high for arm in self.out)
+
+    def num_pairs_out(self, skill: str) -> int:
+        """How many pairs of ranks have a stopped arm in them, over the tasks of a skill."""
+        pairs = [pair for pair in combinations(self.ranked, 2) if any(arm in self.out for arm in pair)]
+        return len(self.of_skill(skill)) * sum(one.top_rank != other.top_rank for one, other in pairs)
 
     @property
     def in_domain(self) -> str | None:
@@ -95,12 +110,15 @@ class _Asked:
                 clusters[task] = next(iter(panels.values())).clusters
         return tables, {a.name: a.top_rank for a in self.ranked}, clusters
 
+    @property
+    def others(self) -> list[str]:
+        """The tasks of another domain that can show something."""
+        return [task for task, role in self.tasks.items() if role == "cross_domain" and self.usable(task)]
+
     def across(self) -> list[Pair]:
         """Every trained arm against the base on each task of another domain."""
         base, found = self.index.base(self.model), []
-        for task, role in self.tasks.items() if base else ():
-            if role != "cross_domain" or not self.usable(task):
-                continue
+        for task in self.others if base else ():
             for arm in self.index.trained_arms:
                 change = difference(self.panel(arm.name, task), self.index.panel((base,), task), True)
                 if change is not None and change.higher_is_better:
