@@ -77,16 +77,16 @@ def test_one_arm_left_of_three_has_bonferronis_interval():
     assert (counted.low, counted.high) == pytest.approx((alone.low, alone.high))
 
 
-def test_limits_against_the_best_are_wider_for_absent_arms_and_as_wide_as_with_them():
+def test_limits_against_the_best_are_wider_for_absent_arms_and_no_narrower_than_with_them():
     rng = np.random.default_rng(7)
     arms = [Scores(f"a{i}", rng.standard_normal((1, 400))) for i in range(5)]
     few, counted, whole = best(arms[:3], 0.1), best(arms[:3], 0.1, absent=2), best(arms, 0.1)
     for gap in few.gaps:
         wide = counted.gap(gap.arm, gap.other)
-        assert gap.upper < wide.upper and wide.alpha == pytest.approx(whole.gap(gap.arm, gap.other).alpha, rel=0.1)
+        assert gap.upper < wide.upper and 0.05 / 4 <= wide.alpha <= whole.gap(gap.arm, gap.other).alpha < gap.alpha
     assert best(arms[:3], 0.1, absent=0) == few
     pair = best(arms[:2], 0.1, absent=2)
-    assert {gap.alpha for gap in pair.gaps} == {0.05 / 3}
+    assert [gap.alpha for gap in pair.gaps] == pytest.approx([0.05 / 3] * 2)
 
 
 @pytest.mark.parametrize("kept", ["shown", "not shown"])
