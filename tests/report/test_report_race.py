@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from rankscope.records import Dropped, Ledger
-from rankscope.report import family
+from rankscope.report import advice, family
 from rankscope.report.evidence import Index
 from rankscope.report.logbook import stopped
 from rankscope.report.view import build
-from rankscope.stats import claims, contrast, recommend
+from rankscope.stats import claims, contrast
 from rankscope.stats.mechanism import change_grows_upward, full_reshapes_more
 from report.conftest import EVALUATIONS, MODEL
 
@@ -55,10 +55,12 @@ def raced(smaller):
     return replace(smaller, dropped=tuple(_drop(arm, train, True) for arm in GONE for train in EVALUATIONS))
 
 
-@pytest.fixture(autouse=True)
-def only_intervals(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def only_intervals():
     """What more data would bring takes longer than all the rest."""
-    monkeypatch.setattr(contrast, "needed", lambda *_: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "needed", lambda *_: None)
+        yield
 
 
 def _sizes(monkeypatch, evidence):
@@ -77,7 +79,7 @@ def _sizes(monkeypatch, evidence):
 
     with monkeypatch.context() as monkeypatch:
         monkeypatch.setattr(claims, "RANKS", (2, 8))
-        for place, name in ((family, "contrasts"), (claims, "contrasts"), (claims, "best"), (recommend, "best")):
+        for place, name in ((family, "contrasts"), (claims, "contrasts"), (claims, "best")):
             count(place, name)
         build(evidence)
     return seen
@@ -85,11 +87,49 @@ def _sizes(monkeypatch, evidence):
 
 def test_every_family_counts_as_many_members_as_if_no_arm_had_been_stopped(whole, smaller, raced, monkeypatch):
     full, counted, fewer = (_sizes(monkeypatch, e) for e in (whole, raced, smaller))
-    assert {name: len(sizes) for name, sizes in full.items()} == {
-        "rankscope.report.family.contrasts": 1,
-        "rankscope.stats.claims.contrasts": 8,
-        "rankscope.stats.claims.best": 2,
-        "rankscope.stats.recommend.best": len(full["rankscope.stats.recommend.best"]),
-    }
+    assert {name.removeprefix("rankscope."): len(sizes) for name, sizes in full.items()} == {
+        "report.family.contrasts": 1, "stats.claims.contrasts": 8, "stats.claims.best": 2}  # fmt: skip
     assert counted == full
     assert all(few < many for name in full for few, many in zip(fewer[name], full[name], strict=True))
+
+
+@pytest.fixture(scope="module")
+def views(smaller, raced):
+    return build(smaller), build(raced)
+
+
+def test_verdicts_retention_and_the_range_are_judged_more_carefully_for_stopped_arms(views, smaller, raced):
+    alone, counted = views
+    assert [e.contrast.estimate for e in alone.effects] == [e.contrast.estimate for e in counted.effects]
+    for few, many in ((a.contrast, c.contrast) for a, c in zip(alone.effects, counted.effects, strict=True)):
+        assert many.low < few.low and few.high < many.high or few.estimate.se == 0
+    for a, c in zip(alone.advice, counted.advice, strict=True):
+        gaps = [(g, c.choice.compared.gap(g.arm, g.other)) for g in a.choice.compared.gaps]
+        assert gaps and all(few.alpha > many.alpha and few.upper < many.upper for few, many in gaps)
+    arms = ["lora-r1", "lora-r4", "lora-r16"]
+    few, many = (advice._shares(Index(e), MODEL.name, "qa-a", arms, alone.base) for e in (smaller, raced))
+    assert [few[arm].level for arm in arms] == [1 - 0.05 / 3] * 3 and [many[arm].level for arm in arms] == [0.99] * 3
+    assert all(many[arm].low < few[arm].low for arm in arms)
+
+
+def test_a_stopped_rate_of_an_arm_that_goes_on_changes_no_number(views, smaller):
+    rate = replace(smaller, dropped=(_drop("lora-r4", "qa-a", False),))
+    alone, told = views[0], build(rate)
+    for rows in ("effects", "advice", "questions", "headlines", "scores", "verdicts"):
+        assert repr(getattr(told, rows)) == repr(getattr(alone, rows))
+
+
+def test_the_page_says_that_arms_which_are_out_still_count(views, smaller):
+    told = "still count, by their number, wherever arms are judged together"
+    assert told in stopped(views[1]).intro
+    assert told not in stopped(build(replace(smaller, dropped=(_drop("lora-r4", "qa-a", False),)))).intro
+
+
+def test_claims_about_the_inside_count_arms_that_were_left_out():
+    runs = {arm: {0: 0.50, 1: 0.60, 2: 0.55} for arm in ("lora-r1", "lora-r4", "full")}
+    gaps = {
+        arm: {seed: value / (4 if arm == "full" else 20) for seed, value in own.items()} for arm, own in runs.items()
+    }
+    for found in ([change_grows_upward(runs, level, absent=n) for level, n in ((0.95, 0), (0.95, 2))],
+                  [full_reshapes_more(gaps, "full", absent=n) for n in (0, 2)]):  # fmt: skip
+        assert found[0].answer == "holds" and found[0].why != found[1].why

@@ -7,7 +7,7 @@ base is not above chance are left out unless they were taught.
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from itertools import combinations
 
 from rankscope.report.answer_rows import Question
@@ -28,14 +28,15 @@ def questions(index: Index, base: tuple[BaseRow, ...], margin: float) -> tuple[Q
         if not train:  # arms that exist already: no rank was swept
             continue
         asked = _Asked(index, model, train, status)
+        taught, kept = asked.against_full("in_domain"), asked.against_full(POOLED)
         answers = (
-            claims.as_good_as_full(asked.against_full("in_domain"), margin, absent=asked.num_out(claims.RANKS)),
+            claims.as_good_as_full(taught, margin, absent=asked.num_out(taught, claims.RANKS)),
             claims.recall_is_flat(asked.rank_pairs("recall"), margin, absent=asked.num_pairs_out("recall")),
             claims.reasoning_is_best_between(*asked.by_task("reasoning"), absent=len(asked.out)),
             claims.training_lowers_others(
                 asked.across(), margin, alarm=index.evidence.alarm, absent=len(asked.out) * len(asked.others)
             ),
-            claims.lora_is_above_full([pair for _, pair in asked.against_full(POOLED)], margin, absent=asked.num_out()),
+            claims.lora_is_above_full([pair for _, pair in kept], margin, absent=asked.num_out(kept)),
         )
         rows += [Question(model, train, a.claim, a.answer, a.test, a.why, claims.SOURCE) for a in answers]
     return tuple(rows)
@@ -48,7 +49,6 @@ class _Asked:
         self.index, self.model, self.train, self.status = index, model, train, status
         self.group = f"{model} trained on {train}"
         self.ranked = [a for a in index.trained_arms if a.kind == "lora"]
-        self.fulls = [a for a in index.trained_arms if a.kind == "full"]
         self.out = index.out(model, train)
         self.tasks = dict(index.tasks(train))
 
@@ -61,21 +61,22 @@ class _Asked:
     def against_full(self, aspect: str) -> list[tuple[int, Pair]]:
         """(rank, LoRA - full) on the first in-domain task, or on what the aspect of that name pools."""
         found = []
+        fulls = [a for a in self.index.trained_arms if a.kind == "full"]
         for name, role, tasks in aspects(self.index, self.model, self.train, self.status):
             if aspect not in (name, role) or (aspect == "in_domain" and tasks != [self.in_domain]):
                 continue
             for arm in self.ranked:
-                for full in self.fulls:
+                for full in fulls:
                     pairs = {t: difference(self.panel(arm.name, t), self.panel(full.name, t), False) for t in tasks}
                     pair = as_pair({t: p for t, p in pairs.items() if p is not None}, arm.name, full.name, name,
                                    self.group)  # fmt: skip
                     found += [(arm.top_rank, pair)] if pair is not None else []
         return found
 
-    def num_out(self, ranks: tuple[int, int] | None = None) -> int:
-        """How many comparisons with full SFT the stopped arms (between two ranks) would have had."""
-        low, high = ranks or (0, math.inf)
-        return len(self.fulls) * sum(low <= (arm.top_rank or 0) <= high for arm in self.out)
+    def num_out(self, pairs: list[tuple[int, Pair]], ranks: tuple[int, int] | None = None) -> int:
+        """How many of these comparisons the stopped arms (between two ranks) would have had: as many as the others."""
+        each = max(Counter(pair.arm for _, pair in pairs).values(), default=0)
+        return each * sum(ranks is None or ranks[0] <= (arm.top_rank or 0) <= ranks[1] for arm in self.out)
 
     def num_pairs_out(self, skill: str) -> int:
         """How many pairs of ranks have a stopped arm in them, over the tasks of a skill."""
