@@ -31,7 +31,7 @@ _RACED = {
     "arms": ["base", {"lora": {"rank": [1, 4], "lr": [1e-6, 1e-2]}}, {"lora": {"name": "idle", "rank": 2, "lr": 1e-7}},
              {"full": {"lr": 5e-4}}],
     "training": {"max_steps": 8, "batch_tokens": 256, "seeds": [0], "race": True},
-    "evaluate": {"retention": [{"task": "demo_facts", "limit": 4}], "limit": 4, "divergence": False, "trials": False,
+    "evaluate": {"retention": [{"task": "demo_facts", "limit": 2}], "limit": 2, "divergence": False, "trials": False,
                  "noise_floor": False},
     "keep": "all",
 }  # fmt: skip
