@@ -27,11 +27,11 @@ from rankscope.training.loop import Loop
 _RACED = {
     "name": "raced",
     "models": [{"id": "demo", "dtype": "float32"}],
-    "train": [{"task": "demo_people", "limit": 200}],
+    "train": [{"task": "demo_people", "limit": 100}],
     "arms": ["base", {"lora": {"rank": [1, 4], "lr": [1e-6, 1e-2]}}, {"lora": {"name": "idle", "rank": 2, "lr": 1e-7}},
              {"full": {"lr": 5e-4}}],
-    "training": {"max_steps": 12, "batch_tokens": 512, "seeds": [0], "race": True},
-    "evaluate": {"retention": [{"task": "demo_facts", "limit": 8}], "limit": 8, "divergence": False, "trials": False,
+    "training": {"max_steps": 8, "batch_tokens": 256, "seeds": [0], "race": True},
+    "evaluate": {"retention": [{"task": "demo_facts", "limit": 2}], "limit": 2, "divergence": False, "trials": False,
                  "noise_floor": False},
     "keep": "all",
 }  # fmt: skip
@@ -70,7 +70,7 @@ def test_an_arm_that_learns_nothing_is_stopped_and_nothing_of_it_is_an_estimate(
     assert set(rows) == {("idle", 1e-7), ("lora-r1", 1e-6), ("lora-r4", 1e-6)}
     assert {arm for (arm, _), d in rows.items() if d.is_out} == {"idle"}
     assert {d.reason for d in rows.values()} == {"rate", "gain"} and all(d.lag > d.limit for d in rows.values())
-    assert all(d.step == look_steps(12)[d.share] and d.ledger.tokens > 0 for d in rows.values())
+    assert all(d.step == look_steps(8)[d.share] and d.ledger.tokens > 0 for d in rows.values())
     view = result.view()
     assert result.is_complete and [h.arm for h in view.headlines] == ["lora-r1", "lora-r4", "full"]
     assert {h.lr for h in view.headlines} == {1e-2, 5e-4}
@@ -139,7 +139,7 @@ def test_a_race_killed_at_a_look_and_between_looks_ends_with_the_same_drops_and_
     def killing(loop, live, at):
         return kill() if at == 5 else step(loop, live, at)
 
-    with monkeypatch.context() as patch:  # in the middle of a later stage
+    with monkeypatch.context() as patch:  # in the middle of the last stage
         patch.setattr(Loop, "_step", killing)
         with pytest.raises(_Kill):
             Study.load(raced | {"training": raced["training"] | {"checkpoint_seconds": 0}}).run(tmp_path)
@@ -158,7 +158,7 @@ def test_a_study_that_does_not_race_trains_what_was_stopped_and_it_then_counts_i
     result = whole.run(done)
     assert {spec.arm.name for _, spec in trained} == {"lora-r1", "lora-r4", "idle"} and len(trained) == 3
     assert result.dropped == () and "idle" in {h.arm for h in result.view().headlines}
-    assert all(len(r.curve) == 12 for _, _, r, _ in result.evidence.runs if r.curve)
+    assert all(len(r.curve) == 8 for _, _, r, _ in result.evidence.runs if r.curve)
     again = Study.load(raced).result(done)
     assert again.dropped == () and again.is_complete
 
@@ -216,6 +216,9 @@ def test_planted_looks_drop_the_run_that_lags_only_once_all_have_been_looked_at(
     low = {keys["lora-r1", 1e-6], keys["lora-r4", 1e-6], keys["idle", 1e-7]}
     assert set(stands(looks).drops) == low and set(stands(looks).live) == set(keys.values()) - low
     assert stands(looks[1:]).drops == {}
+    first = [(key, 5.0, LOOKS[0]) for key in keys.values()]
+    assert set(stands(first[1:] + looks).drops) == set()  # later looks wait for the first one to be whole
+    assert set(stands(first + looks).drops) == low
     waiting = keys["lora-r1", 1e-6]  # finished by another study, and never looked at: it takes no part
     assert looks[0][0] == waiting and set(stands(looks[1:], {waiting}).drops) == low - {waiting}
     assert set(stands(looks, {keys["idle", 1e-7]}).drops) == low - {keys["idle", 1e-7]}  # finished: it counts in full

@@ -3,12 +3,13 @@ effects. Out: rows.
 
 The choice itself is ``rankscope.stats.recommend``'s; here its candidates are put together. Arms are compared on the
 in-domain tasks (pooled where there are several) over the items that all of them have. What they kept comes from the
-study's family of verdicts; a share to retain is judged at a level that holds for all candidates together.
+study's family of verdicts; a share to retain is judged at a level that holds for all candidates together. Arms that a
+race stopped are candidates without scores: they can't be chosen, but count wherever arms are judged together.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 
 from rankscope.errors import InputError
 from rankscope.records import GIVEN, Estimate
@@ -20,7 +21,6 @@ from rankscope.report.pooling import pool
 from rankscope.report.rows import BaseRow, Effect, Headline
 from rankscope.report.tables import blocks
 from rankscope.report.wording import stopped
-from rankscope.stats.advice import Excluded
 from rankscope.stats.choice import PREFERENCES, Candidate
 from rankscope.stats.frontier import Spot, frontier
 from rankscope.stats.mcb import Scores
@@ -75,12 +75,12 @@ def recommendation(
                   h.gain and h.gain.contrast, _scores(h.arm, known), labels, _is_awaited(index, h))
         for h in ranked
     ]  # fmt: skip
+    candidates += [Candidate(d.arm, d.rank, "no data", None, math.inf, None,
+                             stopped=f"was stopped at {100 * d.share:g} % of its steps: {stopped(d)}")
+                   for d in {d.arm: d for d in sorted(out, key=lambda d: d.share)}.values()]  # fmt: skip
     first = next(iter(panels.values()))
-    found = recommend(candidates, index.evidence.margin, retain, prefer, first.clusters, first.strata,
-                      unit="points" if first.higher_is_better else "nats")  # fmt: skip
-    why = {d.arm: Excluded(d.arm, d.rank, f"was stopped at {100 * d.share:g} % of its steps: {stopped(d)}")
-           for d in sorted(out, key=lambda d: d.share)}  # fmt: skip
-    return replace(found, excluded=(*found.excluded, *why.values()))
+    return recommend(candidates, index.evidence.margin, retain, prefer, first.clusters, first.strata,
+                     unit="points" if first.higher_is_better else "nats")  # fmt: skip
 
 
 def silences(evidence: Evidence, advice: tuple[Advice, ...]) -> list[str]:
@@ -153,9 +153,9 @@ def _scores(arm: str, panels: dict[str, Panel]) -> Scores | None:
 def _shares(
     index: Index, model: str, train: str, arms: list[str], base: tuple[BaseRow, ...]
 ) -> dict[str, Estimate | None]:
-    """Chance-corrected retention with intervals that hold for all the arms together (Bonferroni)."""
+    """Chance-corrected retention with intervals that hold for all the arms together, stopped ones too (Bonferroni)."""
     tables = [kept_tasks(index, model, train, arm, base) for arm in arms]
-    level = 1 - 0.05 / max(len(arms), 1)
+    level = 1 - 0.05 / max(len(arms) + len(index.out(model, train)), 1)
     return {arm: kept.estimate for arm, kept in zip(arms, retentions(tables, level), strict=True)}
 
 

@@ -161,6 +161,10 @@ class Index:
         """Whether a race stopped all of an arm: no run of it will count."""
         return any(d.is_out for d in self.dropped(model, train, arm))
 
+    def out(self, model: str, train: str) -> tuple[Arm, ...]:
+        """The arms of which a race stopped all: they are in no comparison, and yet count in families of them."""
+        return tuple(a for a in self.trained_arms if self.is_out(model, train, a.name))
+
     def of(self, model: str, train: str, arm: str, role: RunRole | None = None) -> tuple[Run, ...]:
         """Runs of one arm on one train task, by seed then learning rate; one that existed already goes with every
         task.

@@ -2,13 +2,15 @@
 
 Every arm against its base on all tasks and on pooled retention; every LoRA arm against full SFT in domain, on pooled
 retention, across domains, on neutral text, and on the tasks of one skill (reasoning, recall). All intervals come from
-``rankscope.stats``; here is only decided what is compared with what.
+``rankscope.stats``; here is only decided what is compared with what, and how many comparisons a race left out.
 
 Legend: N items, S seeds.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -58,13 +60,25 @@ def family(index: Index, base: tuple[BaseRow, ...]) -> tuple[Effect, ...]:
         )
         for key, p in panels.items()
     ]
-    judged = contrasts(pairs, margin=index.evidence.margin) if pairs else []
+    judged = contrasts(pairs, margin=index.evidence.margin, absent=_absent(index, panels)) if pairs else []
     judged = [replace(contrast, task=key.task) for key, contrast in zip(panels, judged, strict=True)]
     judged = [replace(c, estimate=of_items(c.estimate)) if c.arm in given else c for c in judged]
     return tuple(
         _effect(key, p, contrast, status.get((key.model, key.task)), index.evidence.alarm)
         for (key, p), contrast in zip(panels.items(), judged, strict=True)
     )
+
+
+def _absent(index: Index, keys: Iterable[_Key]) -> int:
+    """How many comparisons the arms that a race stopped would have had: each as many as the arm with most has.
+
+    Without them the family would be smaller, and the verdicts on the other arms bolder for no data of their own.
+    """
+    sizes = Counter((key.model, key.train, key.arm) for key in keys)
+    most: dict[tuple[str, str], int] = {}
+    for (model, train, _), size in sizes.items():
+        most[model, train] = max(size, most.get((model, train), 0))
+    return sum(size * len(index.out(*place)) for place, size in most.items())
 
 
 def paired(change: Panel, arm: str, other: str, task: str, group: str) -> Pair:

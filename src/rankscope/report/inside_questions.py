@@ -45,11 +45,13 @@ def questions(readings: Readings) -> tuple[Question, ...]:
         norms = _by_arm(readings, model, train, lambda numbers: numbers.get(Place("total norm", "", None, "")))
         moved = _by_arm(readings, model, train, _mean_distance)
         full = next((a.name for a in arms if a.kind == "full"), "")
+        full_and_loras = {a: r for a, r in moved.items() if a in loras or a == full}
+        absent = len(readings.index.out(model, train))
         answers = (
-            mechanism.change_grows_upward(ratios),
+            mechanism.change_grows_upward(ratios, absent=absent),
             mechanism.grows_upward_with_rank(ratios, ranks),
             mechanism.norm_grows_like_log_rank({a: r for a, r in norms.items() if a in ranks}, ranks),
-            mechanism.full_reshapes_more({a: r for a, r in moved.items() if a in loras or a == full}, full),
+            mechanism.full_reshapes_more(full_and_loras, full, absent=absent),
         )
         others = [a for a in loras if a not in ranks]
         for a in answers:

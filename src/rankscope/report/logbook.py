@@ -77,6 +77,11 @@ def stopped(view: View) -> Section | None:
         "This study raced its first-seed runs: those that could hardly win were stopped at looks fixed in advance. "
         "They are in no estimate, choice or comparison of this page. What they showed until then is partial."
     )
+    if any(d.is_out for d in view.dropped):
+        intro += (
+            " Arms that are out altogether still count, by their number, wherever arms are judged together, so that no "
+            "verdict on another arm is bolder for their absence."
+        )
     return Section("stopped", "Who was stopped early, and why", intro, tuple(tables), "Stopped early")
 
 

@@ -1,11 +1,13 @@
 """The source study's claims, asked of this study's scores. In: an evidence `Index`. Out: `Question` rows.
 
 Which pairs and tables a claim is about is decided here; how it is judged, in ``rankscope.stats.claims``. Each claim is
-a family of its own. Tasks on which the base is not above chance are left out unless they were taught.
+a family of its own, in which arms that a race stopped count as comparisons that were never made. Tasks on which the
+base is not above chance are left out unless they were taught.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 
 from rankscope.report.answer_rows import Question
@@ -26,12 +28,15 @@ def questions(index: Index, base: tuple[BaseRow, ...], margin: float) -> tuple[Q
         if not train:  # arms that exist already: no rank was swept
             continue
         asked = _Asked(index, model, train, status)
+        taught, kept = asked.against_full("in_domain"), asked.against_full(POOLED)
         answers = (
-            claims.as_good_as_full(asked.against_full("in_domain"), margin),
-            claims.recall_is_flat(asked.rank_pairs("recall"), margin),
-            claims.reasoning_is_best_between(*asked.by_task("reasoning")),
-            claims.training_lowers_others(asked.across(), margin, alarm=index.evidence.alarm),
-            claims.lora_is_above_full([pair for _, pair in asked.against_full(POOLED)], margin),
+            claims.as_good_as_full(taught, margin, absent=asked.num_out(taught, claims.RANKS)),
+            claims.recall_is_flat(asked.rank_pairs("recall"), margin, absent=asked.num_pairs_out("recall")),
+            claims.reasoning_is_best_between(*asked.by_task("reasoning"), absent=len(asked.out)),
+            claims.training_lowers_others(
+                asked.across(), margin, alarm=index.evidence.alarm, absent=len(asked.out) * len(asked.others)
+            ),
+            claims.lora_is_above_full([pair for _, pair in kept], margin, absent=asked.num_out(kept)),
         )
         rows += [Question(model, train, a.claim, a.answer, a.test, a.why, claims.SOURCE) for a in answers]
     return tuple(rows)
@@ -44,6 +49,7 @@ class _Asked:
         self.index, self.model, self.train, self.status = index, model, train, status
         self.group = f"{model} trained on {train}"
         self.ranked = [a for a in index.trained_arms if a.kind == "lora"]
+        self.out = index.out(model, train)
         self.tasks = dict(index.tasks(train))
 
     def panel(self, arm: str, task: str) -> Panel | None:
@@ -66,6 +72,16 @@ class _Asked:
                                    self.group)  # fmt: skip
                     found += [(arm.top_rank, pair)] if pair is not None else []
         return found
+
+    def num_out(self, pairs: list[tuple[int, Pair]], ranks: tuple[int, int] | None = None) -> int:
+        """How many of these comparisons the stopped arms (between two ranks) would have had: as many as the others."""
+        each = max(Counter(pair.arm for _, pair in pairs).values(), default=0)
+        return each * sum(ranks is None or ranks[0] <= (arm.top_rank or 0) <= ranks[1] for arm in self.out)
+
+    def num_pairs_out(self, skill: str) -> int:
+        """How many pairs of ranks have a stopped arm in them, over the tasks of a skill."""
+        pairs = [pair for pair in combinations(self.ranked, 2) if any(arm in self.out for arm in pair)]
+        return len(self.of_skill(skill)) * sum(one.top_rank != other.top_rank for one, other in pairs)
 
     @property
     def in_domain(self) -> str | None:
@@ -95,12 +111,15 @@ class _Asked:
                 clusters[task] = next(iter(panels.values())).clusters
         return tables, {a.name: a.top_rank for a in self.ranked}, clusters
 
+    @property
+    def others(self) -> list[str]:
+        """The tasks of another domain that can show something."""
+        return [task for task, role in self.tasks.items() if role == "cross_domain" and self.usable(task)]
+
     def across(self) -> list[Pair]:
         """Every trained arm against the base on each task of another domain."""
         base, found = self.index.base(self.model), []
-        for task, role in self.tasks.items() if base else ():
-            if role != "cross_domain" or not self.usable(task):
-                continue
+        for task in self.others if base else ():
             for arm in self.index.trained_arms:
                 change = difference(self.panel(arm.name, task), self.index.panel((base,), task), True)
                 if change is not None and change.higher_is_better:

@@ -131,6 +131,13 @@ def beaten(candidate: Candidate, found: Best, unit: Unit) -> Excluded:
     return Excluded(candidate.arm, candidate.rank, why, rival.other, gap, least)
 
 
+def unscored(candidate: Candidate) -> str:
+    """Why an arm is in no comparison."""
+    if candidate.stopped:
+        return candidate.stopped
+    return "is not scored yet" if candidate.is_awaited else "has no in-domain scores"
+
+
 def barred(candidate: Candidate, tier: Tier, retain: float | None) -> Excluded:
     """Why retention keeps the arm out."""
     kept = candidate.retention

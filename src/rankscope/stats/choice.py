@@ -46,7 +46,7 @@ class Candidate:
     ``kept`` is decided from simultaneous intervals; ``retention`` is the chance-corrected share; ``cost`` is in any
     unit, the same for all; ``gain`` is arm - base on the same items as the scores. ``kept_scores`` are those on the
     retention tasks, pooled, the same items for all arms, with (N,) clusters and strata as ``kept_labels``.
-    ``is_awaited``: its scores are still to come.
+    ``is_awaited``: its scores are still to come. ``stopped``: why a race stopped it, so that they never come.
     """
 
     arm: str
@@ -59,6 +59,7 @@ class Candidate:
     kept_scores: Scores | None = None
     kept_labels: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
     is_awaited: bool = False
+    stopped: str = ""
 
     @property
     def has_gain(self) -> bool | None:
@@ -67,26 +68,29 @@ class Candidate:
 
 
 def by_tier(
-    candidates: Sequence[Candidate], margin: float, retain: float | None = None, level: float = 0.95
+    candidates: Sequence[Candidate], margin: float, retain: float | None = None, level: float = 0.95, absent: int = 0
 ) -> tuple[Tier, list[Candidate]]:
-    """The first tier that isn't empty, and who is in it. Raises ValueError as ``mcb.best`` does."""
+    """The first tier that isn't empty, and who is in it; ``absent`` arms were stopped.
+
+    Raises ValueError as ``mcb.best`` does.
+    """
     first = [c for c in candidates if c.kept == "shown" and _keeps(c, retain)]
     if first:
         return "shown to be kept", first
     if not candidates:
         return "none", []
     enough = [c for c in candidates if not falls_short(c, retain)] or list(candidates)
-    behind = {c.arm for c in forgetful(enough, margin, level)}
+    behind = {c.arm for c in forgetful(enough, margin, level, absent)}
     return "none shown to be kept", [c for c in enough if c.arm not in behind]
 
 
-def forgetful(candidates: Sequence[Candidate], margin: float, level: float = 0.95) -> list[Candidate]:
+def forgetful(candidates: Sequence[Candidate], margin: float, level: float = 0.95, absent: int = 0) -> list[Candidate]:
     """Those shown to keep less than the one that keeps most, by more than the margin; their scores on what was kept."""
     able = [c for c in candidates if c.kept_scores is not None]
     if len(able) < 2:
         return []
     labels = able[0].kept_labels
-    found = best([c.kept_scores for c in able], margin, *labels, level=level)
+    found = best([c.kept_scores for c in able], margin, *labels, level=level, absent=absent)
     return [c for c in able if found.rival(c.arm).upper < -margin]
 
 

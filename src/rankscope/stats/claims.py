@@ -5,7 +5,8 @@ Robustness" (arXiv 2512.15634). Each claim is a family of its own: its intervals
 those of other claims or with the verdicts of the report.
 
 "Holds" means that the intervals show it and "does not hold" that they show its opposite. All else is undecided: what
-isn't shown isn't refuted. A claim that the study has no arms or tasks for is not asked, with the reason.
+isn't shown isn't refuted. A claim that the study has no arms or tasks for is not asked, with the reason. ``absent`` is
+the number of comparisons (of arms, where arms are given) that a race left out; they count in the intervals.
 
 Knows nothing about where the tables come from.
 """
@@ -42,7 +43,9 @@ class Answer:
     why: str
 
 
-def as_good_as_full(pairs: Sequence[tuple[int, Pair]], margin: float = 0.02, level: float = 0.95) -> Answer:
+def as_good_as_full(
+    pairs: Sequence[tuple[int, Pair]], margin: float = 0.02, level: float = 0.95, absent: int = 0
+) -> Answer:
     """In: (rank, LoRA - full on an in-domain task) for every LoRA arm; ranks outside 32 to 64 aren't asked."""
     test = _rule("holds if every arm is shown to lose less than the margin, and not if one loses more", margin)
     if not pairs:
@@ -51,7 +54,7 @@ def as_good_as_full(pairs: Sequence[tuple[int, Pair]], margin: float = 0.02, lev
     if not asked:
         has = listed(sorted({rank for rank, _ in pairs}))
         return _not_asked(AS_GOOD, test, f"the study has no rank from {RANKS[0]} to {RANKS[1]} (it has {has})")
-    found = contrasts(asked, margin, level)
+    found = contrasts(asked, margin, level, absent)
     worst = min(found, key=lambda c: c.low)
     if lost := [c for c in found if c.high <= -c.margin]:
         return Answer(AS_GOOD, "does not hold", test, f"{_said(lost[0], asked, found)}: a loss beyond the margin")
@@ -61,13 +64,13 @@ def as_good_as_full(pairs: Sequence[tuple[int, Pair]], margin: float = 0.02, lev
     return Answer(AS_GOOD, "undecided", test, f"{_said(worst, asked, found)}: a loss of the margin isn't excluded")
 
 
-def recall_is_flat(pairs: Sequence[Pair], margin: float = 0.02, level: float = 0.95) -> Answer:
+def recall_is_flat(pairs: Sequence[Pair], margin: float = 0.02, level: float = 0.95, absent: int = 0) -> Answer:
     """In: the differences of all pairs of ranks on all recall tasks."""
     test = _rule("holds if all pairs of ranks are shown to differ by less than the margin, and not if one pair is "
                  "shown to differ by more", margin)  # fmt: skip
     if not pairs:
         return _not_asked(FLAT, test, "the study has no two ranks scored on a recall task")
-    found = contrasts(pairs, margin, level)
+    found = contrasts(pairs, margin, level, absent)
     widest = max(found, key=lambda c: max(c.high, -c.low))
     if apart := [c for c in found if c.low >= c.margin or c.high <= -c.margin]:
         return Answer(FLAT, "does not hold", test, f"{_said(apart[0], pairs, found)}: a difference beyond the margin")
@@ -85,6 +88,7 @@ def reasoning_is_best_between(
     ranks: Mapping[str, int],
     clusters: Mapping[str, np.ndarray | None] | None = None,
     level: float = 0.95,
+    absent: int = 0,
 ) -> Answer:
     """In: by reasoning task the scores of all LoRA arms on the same items; the rank of each arm, by name."""
     test = (
@@ -99,7 +103,7 @@ def reasoning_is_best_between(
     possible = {}
     for task, arms in tasks.items():
         labels = (clusters or {}).get(task)
-        found = best(arms, 0.0, labels, level=1 - (1 - level) / len(tasks))
+        found = best(arms, 0.0, labels, level=1 - (1 - level) / len(tasks), absent=absent)
         possible[task] = sorted({ranks[name] for name in found.possible})
     edges = {task: {found[0], found[-1]} for task, found in counts.items()}
     why = "; ".join(f"on {task} the best can be rank {_either(found)}" for task, found in possible.items())
@@ -111,14 +115,14 @@ def reasoning_is_best_between(
 
 
 def training_lowers_others(
-    pairs: Sequence[Pair], margin: float = 0.02, level: float = 0.95, alarm: float = ALARM
+    pairs: Sequence[Pair], margin: float = 0.02, level: float = 0.95, alarm: float = ALARM, absent: int = 0
 ) -> Answer:
     """In: arm - base for each arm on each task that it wasn't trained on (cross-domain)."""
     test = _rule("holds if a drop is shown somewhere (and not one within the margin), and not if every drop of the "
                  "margin is excluded", margin)  # fmt: skip
     if not pairs:
         return _not_asked(DROP, test, "the study scores no task of another domain")
-    found = contrasts(pairs, margin, level)
+    found = contrasts(pairs, margin, level, absent)
     worst = min(found, key=lambda c: c.estimate.value)
     if drops := sorted((c for c in found if c.verdict == "worse"), key=lambda c: c.estimate.value):
         far = sum(c.high < -alarm for c in drops)
@@ -129,13 +133,13 @@ def training_lowers_others(
     return Answer(DROP, "undecided", test, f"no drop is shown; the largest: {_said(worst, pairs, found)}")
 
 
-def lora_is_above_full(pairs: Sequence[Pair], margin: float = 0.02, level: float = 0.95) -> Answer:
+def lora_is_above_full(pairs: Sequence[Pair], margin: float = 0.02, level: float = 0.95, absent: int = 0) -> Answer:
     """In: LoRA - full, pooled over the retention tasks, one pair per LoRA arm (``strata``: each item's task)."""
     test = _rule("holds if more than half of the LoRA arms are shown above full fine-tuning (and not within the margin "
                  "of it), and not if at least half are shown within the margin or below", margin)  # fmt: skip
     if not pairs:
         return _not_asked(ABOVE_FULL, test, "the study has no LoRA arm beside full fine-tuning on a retention task")
-    found = contrasts(pairs, margin, level)
+    found = contrasts(pairs, margin, level, absent)
     above = [c for c in found if c.verdict == "better"]
     not_above = [c for c in found if c.verdict in ("equivalent", "worse")]
     high, low = (pick(found, key=lambda c: c.estimate.value) for pick in (max, min))

@@ -2,7 +2,8 @@
 
 The critical value is that of the largest |t| over the family. Members on the same items are correlated as their item
 means are; others count as independent, which is the careful side. Each member keeps its own t distribution, joined by a
-Gaussian copula and simulated with a fixed seed. Never wider than Bonferroni.
+Gaussian copula and simulated with a fixed seed. Never wider than Bonferroni. Comparisons that a race left out count by
+their number (``together``).
 
 Two or three seeds of one arm say next to nothing about how seeds vary, so the arms of one group (same model, train
 task, items and other side) share their seed part: M arms give it M (S - 1) degrees of freedom.
@@ -24,6 +25,7 @@ from scipy import special, stats
 from rankscope.records import Contrast
 from rankscope.stats.estimate import Flips, Parts, Spread, estimate_from, interval, parts, shared
 from rankscope.stats.power import detectable, needed
+from rankscope.stats.together import each_alpha
 
 _DRAWS = 20_000
 
@@ -54,15 +56,15 @@ class Pair:
         return values if self.higher_is_better else -values
 
 
-def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95) -> list[Contrast]:
-    """Judge all members together; positive is better.
+def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95, absent: int = 0) -> list[Contrast]:
+    """Judge all members together, and with ``absent`` more that were never made; positive is better.
 
     Raises ValueError on an empty family or values that aren't finite.
     """
     if not family:
         raise ValueError("a family of no comparisons")
     found = variances(family)
-    alpha = family_alpha(family, [p.spread for p in found], 1 - level)
+    alpha = family_alpha(family, [p.spread for p in found], 1 - level, absent)
     return [_judge(pair, p, margin if pair.margin is None else pair.margin, level, alpha)
             for pair, p in zip(family, found, strict=True)]  # fmt: skip
 
@@ -72,11 +74,11 @@ def default_margin(num_items: int) -> float:
     return 0.02 if num_items >= 2000 else 0.03
 
 
-def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float) -> float:
-    """The per-member error rate at which all M intervals hold together with probability 1 - alpha."""
+def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float, absent: int = 0) -> float:
+    """The per-member error rate at which all M intervals and absent ones hold together with probability 1 - alpha."""
     usable = [i for i, s in enumerate(found) if math.isfinite(s.se) and (s.se > 0 or family[i].changed is not None)]
     if len(usable) < 2:
-        return alpha
+        return alpha / (1 + absent)
     correlation = np.eye(len(usable))
     groups: dict[tuple[str, int], list[int]] = {}
     for place, i in enumerate(usable):
@@ -88,8 +90,7 @@ def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float) 
         np.fill_diagonal(joint, 1.0)
         correlation[np.ix_(places, places)] = joint
     largest = np.abs(_root(correlation) @ _normal(len(usable))).max(axis=0)
-    simulated = 2 * float(special.ndtr(-np.quantile(largest, 1 - alpha)))
-    return max(simulated, alpha / len(usable))
+    return each_alpha(largest, alpha, len(usable), 2, absent)
 
 
 def mcnemar(difference: np.ndarray) -> float:

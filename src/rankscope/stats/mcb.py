@@ -11,7 +11,8 @@ A difference's variance is that of items crossed with seeds (``estimate.parts``)
 arms tell about it with (k - 1)(S - 1) degrees of freedom, not with those of k (k - 1)/2 pairs. The control's critical
 value is that of the largest one-sided t over the others: each pair keeps its own t distribution, joined by a Gaussian
 copula that is simulated with a fixed seed. Pairs are correlated as their item means are; what their seeds share is left
-out, which is the careful side. Never wider than Bonferroni.
+out, which is the careful side. Never wider than Bonferroni. Arms that a race left out count by their number
+(``together``).
 
 Knows nothing about ranks, retention or tasks.
 
@@ -27,9 +28,9 @@ from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
-from scipy import special
 
 from rankscope.stats.estimate import Flips, Parts, flips, interval, is_binary, parts, shared
+from rankscope.stats.together import each_alpha
 
 _DRAWS = 20_000
 
@@ -108,8 +109,11 @@ def best(
     clusters: np.ndarray | None = None,
     strata: np.ndarray | None = None,
     level: float = 0.95,
+    absent: int = 0,
 ) -> Best:
     """Compare all arms with the best of the others; ``clusters`` and ``strata`` are (N,) labels of the items.
+
+    Limits hold as if each were compared with ``absent`` more arms, which were never scored.
 
     Arms are compared over the seeds that both have; two that share none are paired in order. The result doesn't depend
     on the arms' order. Raises ValueError without arms, for two of one name, tables of unequal items or seeds without
@@ -121,7 +125,7 @@ def best(
     found = dict(zip(pairs, _shared([parts(d, clusters, strata) for d in pairs.values()], len(arms)), strict=True))
     binary = all(is_binary(a.table) for a in arms)
     gaps = [g for a in ordered for g in _gaps(a.arm, pairs, found, clusters, strata,
-                                              1 - level, binary)]  # fmt: skip
+                                              1 - level, binary, absent)]  # fmt: skip
     names = tuple(a.arm for a in arms)
     upper = {name: min((g.upper for g in gaps if g.arm == name), default=0.0) for name in names}
     estimate = {name: min((g.difference for g in gaps if g.arm == name), default=0.0) for name in names}
@@ -198,11 +202,13 @@ def _gaps(
     strata: np.ndarray | None,
     alpha: float,
     binary: bool,
+    absent: int,
 ) -> list[Gap]:
     """The arm as control against each of the others, with limits that hold together."""
     keys = [key for key in pairs if arm in key]
     differences = [pairs[key] if key[0] == arm else -pairs[key] for key in keys]
-    each = _one_sided([d.mean(axis=0) for d in differences], [found[k] for k in keys], clusters, strata, alpha)
+    each = _one_sided([d.mean(axis=0) for d in differences], [found[k] for k in keys], clusters, strata, alpha,
+                      absent)  # fmt: skip
     gaps = []
     for key, d in zip(keys, differences, strict=True):
         changed = flips(d, clusters) if binary else None
@@ -218,12 +224,13 @@ def _one_sided(
     clusters: np.ndarray | None,
     strata: np.ndarray | None,
     alpha: float,
+    absent: int,
 ) -> float:
-    """The error rate of one limit at which all hold together with probability 1 - alpha; ``means`` are (N,) each."""
+    """The error rate of each limit at which all, absent ones too, hold with 1 - alpha; ``means`` are (N,) each."""
     errors = np.array([p.spread.se for p in found])
     usable = [i for i, se in enumerate(errors) if math.isfinite(se)]
     if len(usable) < 2:
-        return alpha
+        return alpha / (1 + absent)
     residuals = _residuals(np.array([means[i] for i in usable]), clusters, strata)  # (members, units)
     errors = np.where(errors[usable] > 0, errors[usable], math.inf)  # no variance seen: independent
     joint = residuals @ residuals.T / len(means[0]) ** 2 / np.outer(errors, errors)
@@ -232,7 +239,7 @@ def _one_sided(
     root = vectors * np.sqrt(np.clip(values, 0, None))
     root /= np.sqrt((root**2).sum(axis=1, keepdims=True))
     largest = (root @ _normal(len(usable))).max(axis=0)
-    return max(float(special.ndtr(-np.quantile(largest, 1 - alpha))), alpha / len(usable))
+    return each_alpha(largest, alpha, len(usable), 1, absent)
 
 
 def _residuals(means: np.ndarray, clusters: np.ndarray | None, strata: np.ndarray | None) -> np.ndarray:

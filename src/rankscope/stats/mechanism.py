@@ -57,14 +57,18 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, se, 1, count, level, "t over seeds", "seeds")
 
 
-def change_grows_upward(ratios: Runs, level: float = 0.95) -> Answer:
-    """In: of every run, log of the mean relative change of the upper two thirds of layers over that of the lower."""
+def change_grows_upward(ratios: Runs, level: float = 0.95, absent: int = 0) -> Answer:
+    """In: of every run, log of the mean relative change of the upper two thirds of layers over that of the lower.
+
+    ``absent``: arms that a race left out; they count in the level.
+    """
     test = (
         "log ratio of the mean relative change of the upper two thirds of the layers to that of the lower third, "
         "t intervals over seeds that hold together over the arms at 95 % (Bonferroni): holds if it is above 0 in every "
         "arm, and not if it is below 0 in one"
     )
-    return _every_arm(UPWARD, test, ratios, level, "the study has no arm whose change was measured by layer", _factor)
+    missing = "the study has no arm whose change was measured by layer"
+    return _every_arm(UPWARD, test, ratios, 1 - level, absent, missing, _factor)
 
 
 def grows_upward_with_rank(ratios: Runs, ranks: Mapping[str, int], level: float = 0.95) -> Answer:
@@ -114,8 +118,11 @@ def norm_grows_like_log_rank(norms: Runs, ranks: Mapping[str, int], level: float
     return Answer(LOG_RANK, "undecided", test, why)
 
 
-def full_reshapes_more(distances: Runs, full: str, level: float = 0.95) -> Answer:
-    """In: of every run the mean CKA distance of its hidden states from the base's; the name of the full arm."""
+def full_reshapes_more(distances: Runs, full: str, level: float = 0.95, absent: int = 0) -> Answer:
+    """In: of every run the mean CKA distance of its hidden states from the base's; the name of the full arm.
+
+    ``absent``: LoRA arms that a race left out; they count in the level.
+    """
     test = (
         "CKA distance from the base, mean over layers and prompts, full minus each LoRA arm under the same seed; t "
         "intervals over seeds that hold together over the arms at 95 % (Bonferroni): holds if it is above 0 for every "
@@ -127,7 +134,7 @@ def full_reshapes_more(distances: Runs, full: str, level: float = 0.95) -> Answe
         for arm, runs in distances.items()
         if arm != full
     }
-    return _every_arm(RESHAPES, test, {arm: runs for arm, runs in gaps.items() if runs}, level,
+    return _every_arm(RESHAPES, test, {arm: runs for arm, runs in gaps.items() if runs}, 1 - level, absent,
                       "the study has no LoRA arm and full fine-tuning measured under the same seed", _said)  # fmt: skip
 
 
@@ -167,12 +174,12 @@ def distance_in_doublings(estimate: float | None, needed: int | None) -> float |
     return None if not estimate or not needed else abs(math.log2(estimate) - math.log2(needed))
 
 
-def _every_arm(claim: str, test: str, runs: Runs, level: float, missing: str, say) -> Answer:
+def _every_arm(claim: str, test: str, runs: Runs, alpha: float, absent: int, missing: str, say) -> Answer:
     """Holds if the mean over seeds is shown above 0 in every arm, and not if it is shown below in one."""
     runs = {arm: seeds for arm, seeds in runs.items() if seeds}
     if not runs:
         return Answer(claim, "not asked", test, missing)
-    together = 1 - (1 - level) / len(runs)
+    together = 1 - alpha / (len(runs) + absent)
     found = {arm: over_seeds(list(seeds.values()), together) for arm, seeds in runs.items()}
     lowest = min(found, key=lambda arm: found[arm].value)
     why = f"the smallest of {number(len(found), 'arm')}: {lowest} {say(found[lowest])}"

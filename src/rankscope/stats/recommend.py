@@ -3,7 +3,8 @@
 Among the arms whose retention allows it (``choice.by_tier``), the range is that of the ranks that can still be the best
 in domain (``mcb``); inside it the preferred arm shown within the margin of the best is recommended, else the best one
 seen with the question left open. It comes with what would change the answer. Intervals of the comparison with the best
-hold together at 95 % within the tier; retention was judged before, in a family of its own.
+hold together at 95 % within the tier; retention was judged before, in a family of its own. Arms that a race stopped
+can't be chosen, and yet count in both, so that the rest is not judged more boldly for their absence.
 
 Knows nothing about tasks, models or how a page looks.
 """
@@ -68,20 +69,21 @@ def recommend(
 ) -> Recommendation:
     """Recommend one of the candidates, all scored on the same items, with (N,) ``clusters`` and ``strata`` of them.
 
-    ``retain``: the share of what the base knew that must be kept. Several candidates may have one rank. Raises
+    ``retain``: the share of what the base knew that must be kept. Several candidates may have one rank. Those that were
+    stopped have no scores. Raises
     ValueError as ``mcb.best`` does.
     """
     scored = [c for c in candidates if c.scores is not None]
     awaited = tuple(c.arm for c in candidates if c.scores is None and c.is_awaited)
-    unscored = [Excluded(c.arm, c.rank, "is not scored yet" if c.is_awaited else "has no in-domain scores")
-                for c in candidates if c.scores is None]  # fmt: skip
-    tier, able = by_tier(scored, margin, retain, level)
+    absent = sum(bool(c.stopped) for c in candidates)
+    unscored = [Excluded(c.arm, c.rank, advice.unscored(c)) for c in candidates if c.scores is None]
+    tier, able = by_tier(scored, margin, retain, level, absent)
     if not able:
         return Recommendation(None, (), (), None, "none", "no arm has in-domain scores to compare", "none", False,
                               excluded=tuple(unscored), awaited=awaited)  # fmt: skip
 
     def compare(arms: Sequence[Candidate]) -> Best:
-        return best([c.scores for c in arms], margin, clusters, strata, level)
+        return best([c.scores for c in arms], margin, clusters, strata, level, absent)
 
     found = compare(able)
     chosen, rule = choose(able, found, margin, prefer)
