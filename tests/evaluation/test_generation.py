@@ -165,6 +165,17 @@ def test_texts_longer_than_a_sliding_window_are_written_the_plain_way():
     assert passed[0] == 20  # what is short enough still shares its header
 
 
+def test_a_long_prompt_whose_angles_are_others_changes_nothing_for_short_ones():
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 40,
+            "short_factor": [1.0] * 4, "long_factor": [4.0, 8.0, 16.0, 32.0]}  # fmt: skip
+    config = hf.Phi3Config(**SIZE, num_key_value_heads=2, rope_parameters=rope,
+                           original_max_position_embeddings=40)  # fmt: skip
+    other = loud(hf.AutoModelForCausalLM.from_config(config))
+    prompts = [tuple(range(5 + i, 5 + i + num)) for i, num in enumerate((8, 20, 30, 60))]
+    assert can_read(other)
+    assert generate(other, prompts, 6) == [plain.text(other, p, 6, ends=other.ends) for p in prompts]
+
+
 def test_a_header_is_shared_where_that_saves_most():
     long, short = tuple(range(100)), tuple(range(50))
     prompts = [(*long, 200 + i) for i in range(3)] + [(*short, 300 + i) for i in range(3)] + [(999,), (1000, 1)]

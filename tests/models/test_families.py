@@ -57,6 +57,15 @@ FAMILIES = {
     "granite": lambda: hf.GraniteConfig(**TOKENS, **SIZE, logits_scaling=4.0),
     "cohere": lambda: hf.CohereConfig(**TOKENS, **SIZE),
     "mixtral": lambda: hf.MixtralConfig(**TOKENS, **SIZE, **HEADS, **EXPERTS, num_local_experts=4),
+    "qwen2_moe": lambda: hf.Qwen2MoeConfig(
+        **TOKENS,
+        **SIZE,
+        **HEADS,
+        **EXPERTS,
+        num_experts=4,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=32,
+    ),
     "qwen3_moe": lambda: hf.Qwen3MoeConfig(
         **TOKENS, **SIZE, **HEADS, **EXPERTS, head_dim=8, num_experts=4, moe_intermediate_size=32
     ),
@@ -124,7 +133,7 @@ def test_all_linear_is_what_peft_adapts(base):
     theirs = {n.removeprefix("base_model.model.").removesuffix(".lora_A.default") for n, _ in twin.named_modules()
               if n.endswith(".lora_A.default")}  # fmt: skip
     if hasattr(base.model.config, "num_experts_per_tok"):  # PEFT goes on to the router and the fused experts
-        theirs = {name for name in theirs if ".mlp" not in name}
+        theirs = {name for name in theirs if ".mlp" not in name or "shared_expert" in name}
     assert set(find_targets(base.model, ("all-linear",))) == theirs
 
 
@@ -187,6 +196,22 @@ def test_our_own_merge_gives_the_same_logits(base):
     bank.merge("mine")
     assert not bank.layers and not torch.allclose(ours, logits(base), atol=1e-4)
     torch.testing.assert_close(logits(mine), ours, atol=1e-4, rtol=1e-4)
+
+
+def test_rows_side_by_side_each_go_through_their_own_adapter_in_every_layer(base):
+    bank, drawn = AdapterBank(base), torch.Generator().manual_seed(0)
+    for name in ("one", "two"):
+        bank.add(name, ARM, 0)
+        for parameter in bank.parameters(name).values():
+            parameter.data.normal_(std=0.1, generator=drawn)
+    expected = []
+    for name in ("one", "two"):
+        with bank.use(name):
+            expected.append(logits(base))
+    with bank.route((("one", 0, 1), ("two", 1, 2))):
+        found = logits(base)
+    torch.testing.assert_close(found, torch.stack([expected[0][0], expected[1][1]]), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(expected[0], expected[1], atol=1e-2)
 
 
 def test_alibi_and_full_attention_tell_whether_choices_can_share_a_prompt():

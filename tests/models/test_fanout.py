@@ -30,16 +30,21 @@ FAMILIES = {
     "bloom": lambda: hf.BloomConfig(**TOKENS, hidden_size=32, n_layer=4, n_head=4),
 }
 BLIND = ("bloom",)  # ALiBi's biases are handed to the layers with B x heads rows: the plain path stays
+MPT = hf.MptConfig(**TOKENS, d_model=32, n_heads=4, n_layers=4, max_seq_len=64)  # biases of heads rows, whatever B
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def base(request) -> Base:
+    return _tiny(request.param, FAMILIES[request.param]())
+
+
+def _tiny(name: str, config) -> Base:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = hf.AutoModelForCausalLM.from_config(FAMILIES[request.param]()).eval()
+        model = hf.AutoModelForCausalLM.from_config(config).eval()
         for parameter in model.parameters():
             parameter.requires_grad_(False).mul_(4 if parameter.dim() > 1 else 1)
-    return Base(ModelRef(request.param), model, tiny_tokenizer(), torch.device("cpu"), torch.float32)
+    return Base(ModelRef(name), model, tiny_tokenizer(), torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
@@ -150,6 +155,23 @@ def test_as_many_tokens_as_rows_takes_the_plain_path(base, bank, monkeypatch):
     plain, _, _ = _gradients(base, bank, live, False, monkeypatch)
     found, _, after = _gradients(base, bank, live, True, monkeypatch)
     assert found == pytest.approx(plain, rel=1e-6) and set(after.values()) == {24}
+
+
+@pytest.mark.parametrize(("name", "known"), [("bloom", {(2, False): False, (4, False): False}),
+                                             ("mpt", {(2, False): True, (4, False): False})])  # fmt: skip
+def test_what_is_known_of_one_batch_says_nothing_about_another(name, known):
+    base = _tiny(name, MPT if name == "mpt" else FAMILIES[name]())
+    rows = [join(tuple(range(3 + i, 8 + i)), (40 + i, 50), 2, 64) for i in range(8)]
+    bank = AdapterBank(base)
+    live, together = _recruits(base, bank, TrainSet(tuple(rows), ()), dropout=0.0), Loop(base, bank)
+    for num in (8, 3, 4):  # as many rows as tokens, which tells nothing; neither; as many as heads
+        for t in live:
+            t.steps = [[list(range(num))]] * 3
+        losses = together._gradients(live, 0)
+        for t, loss in zip(live, losses, strict=True):
+            assert Loop(base, bank)._gradients([t], 0) == pytest.approx([loss], rel=1e-5)
+    (fan,) = together._fans.values()
+    assert fan.known == known
 
 
 def test_a_whole_training_gives_what_runs_one_by_one_give(base, bank):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import sqlite3
 
 import pytest
 import torch
 
 from rankscope.cli.main import main
+from rankscope.errors import StoreError
 from rankscope.evaluation.divergence import look, reference
 from rankscope.models.adapter import read_tensors
 from rankscope.models.lora import AdapterBank
@@ -232,6 +234,13 @@ def test_the_order_of_ranks_is_that_of_the_best_runs_truncations_and_else_as_dec
     assert {p.rank: p.kept for p in found.previews} == pytest.approx({1: 0.5, 2: 0.975})
     assert found.order() == (2, 1, 4)
     assert standing(study, lambda _: {}, _Looks(start, looks), model, ref).order() == (1, 4, 2)
+
+
+def test_a_look_at_other_rows_than_the_bases_is_an_error_and_no_verdict(raced, done):
+    with sqlite3.connect(done / "rankscope.db") as db:
+        db.execute("UPDATE looks SET losses = '[1.0, 2.0]' WHERE rowid = 3")
+    with pytest.raises(StoreError, match="other rows"):
+        Study.load(raced).result(done)
 
 
 def test_an_update_of_rank_one_loses_nothing_when_truncated_to_it_and_one_of_rank_two_does(base, people):

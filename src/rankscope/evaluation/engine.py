@@ -8,7 +8,6 @@ Legend: B rows, T tokens.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import DataError, ModelError
-from rankscope.evaluation.prefix import keep, plain_states, read, states
+from rankscope.evaluation.prefix import keep, plain_states, reach, read, states
 from rankscope.evaluation.tree import Group, Pack, Text, pack, plan
 from rankscope.models.base import Base
 
@@ -83,9 +82,9 @@ def _scored(
     """Weights by the texts' indices and the number of tokens passed, a batch at a time."""
     if not texts:
         return
-    reach = _reach(base) if sharing(base) else 0
+    most = reach(base) if sharing(base) else 0
     # A text that isn't for the tree keeps its place there without a continuation.
-    near = [t if len(t.inputs) <= reach else Text(t.prompt, ()) for t in texts]
+    near = [t if len(t.inputs) <= most else Text(t.prompt, ()) for t in texts]
     for group in plan(near, batch_tokens, bool(base.can_keep)):
         kept = keep(base, group.header) if group.header else None
         tokens = len(group.header)
@@ -93,18 +92,9 @@ def _scored(
             weights = _summed(base, states(base, packs, kept), packs, greedy)
             yield weights, tokens + sum(len(p.tokens) for p in packs)
             tokens = 0
-    far = Group((), tuple(pack({i: t}) for i, t in enumerate(texts) if len(t.inputs) > reach))
+    far = Group((), tuple(pack({i: t}) for i, t in enumerate(texts) if len(t.inputs) > most))
     for packs in far.batches(batch_tokens):
         yield _summed(base, plain_states(base, packs), packs, greedy), sum(len(p.tokens) for p in packs)
-
-
-def _reach(base: Base) -> int:
-    """The longest text whose tokens all look at each other, and are turned, as they are in a shorter one."""
-    config = base.model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or {}
-    is_stretched = rope.get("rope_type") in ("dynamic", "longrope")  # angles change with the longest row of a batch
-    usual = rope.get("original_max_position_embeddings") or base.max_length
-    return min(base.window or sys.maxsize, usual if is_stretched else sys.maxsize)
 
 
 def _summed(base: Base, hidden: Tensor, packs: Sequence[Pack], greedy: bool = False) -> dict[int, Weight]:

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from rankscope.data.batching import budgeted
 from rankscope.evaluation.decoding import Header, Rows, can_read, header, reading
+from rankscope.evaluation.prefix import reach
 from rankscope.models.base import Base
 
 Tick = Callable[[int], None]
@@ -45,8 +46,7 @@ def generate(base: Base, prompts: Sequence[tuple[int, ...]], max_new_tokens: int
     texts = _Texts(base, len(prompts), tuple(stop), frozenset(ends), tick or _ignore, passed or _ignore)
     if max_new_tokens < 1:
         return texts.cut()
-    window = base.window
-    fit = [i for i, p in enumerate(prompts) if window is None or len(p) + max_new_tokens <= window]
+    fit = [i for i, p in enumerate(prompts) if len(p) + max_new_tokens <= reach(base)]
     fit = fit if fit and can_read(base) else []
     held: Held = {}
     for batch in _batches(base, prompts, fit, max_new_tokens):

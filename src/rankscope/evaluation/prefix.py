@@ -9,6 +9,7 @@ P positions read.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -36,6 +37,14 @@ class _Kept(DynamicLayer):
         joined = ((self.keys, key_states), (self.values, value_states))
         keys, values = (torch.cat([kept.expand(num, -1, -1, -1), new], dim=-2) for kept, new in joined)
         return keys, values
+
+
+def reach(base: Base) -> int:
+    """The longest text whose tokens all look at each other, and are turned, as they are in a shorter one."""
+    rope = getattr(base.model.config.get_text_config(), "rope_parameters", None) or {}
+    is_stretched = rope.get("rope_type") in ("dynamic", "longrope")  # angles change with the longest row of a batch
+    usual = rope.get("original_max_position_embeddings") or base.max_length
+    return min(base.window or sys.maxsize, usual if is_stretched else sys.maxsize)
 
 
 def keep(base: Base, header: Sequence[int]) -> Cache:

@@ -28,15 +28,17 @@ _NEAR_HALF = 5e-2  # bfloat16 and float16: a product of another shape rounds ano
 
 @dataclass
 class FanOut:
-    """``layers`` are the decoder's layers from the lowest adapted one on, in their order."""
+    """``layers`` are the decoder's layers from the lowest adapted one on, in their order. ``sizes``: of the model, its
+    heads among them: with as many rows, a tensor may look as if it held rows."""
 
     decoder: nn.Module
     layers: tuple[nn.Module, ...]
     near: float
-    known: dict[tuple[bool, ...], bool] = field(default_factory=dict)
+    sizes: frozenset[int] = frozenset()
+    known: dict[tuple[int, bool], bool] = field(default_factory=dict)
 
     @contextmanager
-    def over(self, rows: int, times: int) -> Iterator[None]:
+    def over(self, rows: int, times: int) -> Iterator[_Spread]:
         """Inside, the decoder computes a batch of ``times`` x ``rows`` rows as described above.
 
         The backward pass belongs inside too: gradient checkpointing may compute layers again there.
@@ -45,25 +47,30 @@ class FanOut:
         with ExitStack() as hooks:
             for module, hook in ((self.decoder, spread.narrow), *((layer, spread.widen) for layer in self.layers)):
                 hooks.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
-            yield
+            yield spread
 
-    def is_right(self, compute: Callable[[], Tensor], rows: int, times: int, kind: tuple[bool, ...]) -> bool:
+    def is_right(self, compute: Callable[[], Tensor], rows: int, times: int, is_ragged: bool) -> bool:
         """Whether ``compute`` gives inside what it gives outside. Tried once for each kind of batch."""
+        kind = (rows if rows in self.sizes else min(rows, 2), is_ragged)
         if kind not in self.known:
             with torch.no_grad():
-                plain, fast = compute(), self._tried(compute, rows, times)
-            self.known[kind] = fast is not None and torch.allclose(fast, plain, rtol=self.near, atol=self.near)
+                plain, (fast, is_narrow) = compute(), self._tried(compute, rows, times)
+            is_right = fast is not None and torch.allclose(fast, plain, rtol=self.near, atol=self.near)
+            if not is_narrow:  # the plain path both times: nothing is known yet
+                return is_right
+            self.known[kind] = is_right
         return self.known[kind]
 
-    def _tried(self, compute: Callable[[], Tensor], rows: int, times: int) -> Tensor | None:
-        """None where a layer is given something of B rows that the hooks can't see as such, as ALiBi's biases are."""
-        try:
-            with self.over(rows, times):
-                return compute()
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            return None
+    def _tried(self, compute: Callable[[], Tensor], rows: int, times: int) -> tuple[Tensor | None, bool]:
+        """None where a layer is given something of B rows that the hooks can't see as such, as ALiBi's biases are; and
+        whether the batch was cut at all."""
+        with self.over(rows, times) as spread:
+            try:
+                return compute(), spread.is_narrow
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                return None, spread.is_narrow
 
 
 class _Spread:
@@ -107,7 +114,9 @@ def fan_out(base: Base, names: Iterable[str]) -> FanOut | None:
     layers = base.model.get_submodule(prefix)
     if not lowest or not isinstance(layers, nn.ModuleList):
         return None
-    return FanOut(base.model.base_model, tuple(layers)[lowest:], _NEAR.get(base.autocast or base.dtype, _NEAR_HALF))
+    near = _NEAR.get(base.autocast or base.dtype, _NEAR_HALF)
+    sizes = frozenset(n for n in base.model.config.get_text_config().to_dict().values() if type(n) is int)
+    return FanOut(base.model.base_model, tuple(layers)[lowest:], near, sizes)
 
 
 def _place(name: str) -> tuple[str, int] | None:

@@ -71,6 +71,8 @@ class LoraLinear(nn.Module):
         """The adapters that this layer has for these rows."""
         whole = self.routing.whole
         groups = ((whole, 0, len(x)),) if whole is not None else self.routing.groups
+        if whole is None and groups and x.dim() == 2:
+            groups = self._by_tokens(groups, len(x))
         found = []
         for name, start, stop in groups:
             if name in self.a:
@@ -79,6 +81,15 @@ class LoraLinear(nn.Module):
                 mask = self._mask(rows, self.dropout[name]) if is_on else None
                 found.append(lowrank.Part(start, stop, self.a[name], self.b[name], self.scale[name], mask))
         return tuple(found)
+
+    def _by_tokens(self, groups: Groups, tokens: int) -> Groups:
+        """The groups where a model hands a layer the tokens of all rows as one list (OPT, some shared experts)."""
+        rows = groups[-1][2]
+        if tokens % rows:
+            raise ModelError("this layer isn't given every row's tokens, so runs can't be told apart in it",
+                             got=self.name, hint="Leave it out of the arm's targets")  # fmt: skip
+        each = tokens // rows
+        return tuple((name, start * each, stop * each) for name, start, stop in groups)
 
     def _apart(self, x: Float[Tensor, "B *T D"], parts: tuple[lowrank.Part, ...]) -> Float[Tensor, "B *T O"]:
         """The frozen layer by its own code, whatever it is, and the updates beside it."""
@@ -180,7 +191,10 @@ class AdapterBank:
 
     @contextmanager
     def route(self, groups: Groups, draw: Draw | None = None) -> Iterator[None]:
-        """Contiguous groups of rows, each through its own adapter; with ``draw`` their dropout is on."""
+        """Contiguous groups of rows, each through its own adapter; with ``draw`` their dropout is on.
+
+        The last group ends where the batch does, if the model hands a layer the tokens of all rows as one list.
+        """
         before = (self.routing.groups, self.routing.whole, self.routing.draw)
         self.routing.groups, self.routing.whole, self.routing.draw = groups, None, draw
         try:

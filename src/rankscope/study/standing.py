@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rankscope.errors import StoreError
 from rankscope.records import Dropped, ModelRef, Preview, RunLook, RunSpec, TaskRef
 from rankscope.stats.racing import LOOKS, Drop, Look, Racer, order, race
 from rankscope.study.measures import rows_key
@@ -71,6 +72,9 @@ def standing(study: Any, find: Find, store: Any, model: ModelRef, train: TaskRef
     rows, base = rows_key(train, study.config.recipe()), run_key(base_spec(model))
     stored = store.looks(rows, [*racers, base])
     start = next((look.losses for look in stored if look.run_key == base), None)
+    if any({len(look.losses), len(look.drift)} != {len(stored[0].losses)} for look in stored):
+        raise StoreError("what runs showed at looks is of other rows for one than for another", where=str(store.folder),
+                         hint="Restore the store from a copy, or give another --store")  # fmt: skip
     whole = {(look.run_key, look.share): look for look in stored if not look.cut and look.run_key != base}
     finished = find(racers)
     drops = {} if start is None else _drops(racers, whole, start, set(finished), study.config.recommend.prefer)

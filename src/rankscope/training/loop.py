@@ -159,8 +159,8 @@ class Loop:
         if keys not in self._fans:
             self._fans[keys] = fan_out(self.base, [name for t in live for name in t.names])
         fan, num = self._fans[keys], len(rows[0])
-        kind = (num == 1, len({len(e.ids) for e in rows[0]}) > 1)
-        if fan is None or not fan.is_right(lambda: self._nll(live, rows), num, len(live), kind):
+        is_ragged = len({len(e.ids) for e in rows[0]}) > 1
+        if fan is None or not fan.is_right(lambda: self._nll(live, rows), num, len(live), is_ragged):
             return nullcontext()
         return fan.over(num, len(live))
 
