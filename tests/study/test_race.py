@@ -30,9 +30,9 @@ _RACED = {
     "name": "raced",
     "models": [{"id": "demo", "dtype": "float32"}],
     "train": [{"task": "demo_people", "limit": 100}],
-    "arms": ["base", {"lora": {"rank": [1, 4], "lr": [1e-6, 1e-2]}}, {"lora": {"name": "idle", "rank": 2, "lr": 1e-7}},
-             {"full": {"lr": 5e-4}}],
-    "training": {"max_steps": 8, "batch_tokens": 256, "seeds": [0], "race": True},
+    "arms": ["base", {"lora": {"rank": [1, 4], "lr": [1e-6, 1.5e-2]}},
+             {"lora": {"name": "idle", "rank": 2, "lr": 1e-7}}, {"full": {"lr": 5e-4}}],
+    "training": {"max_steps": 6, "batch_tokens": 256, "seeds": [0], "race": True},
     "evaluate": {"retention": [{"task": "demo_facts", "limit": 2}], "limit": 2, "divergence": False, "trials": False,
                  "noise_floor": False},
     "keep": "all",
@@ -72,10 +72,10 @@ def test_an_arm_that_learns_nothing_is_stopped_and_nothing_of_it_is_an_estimate(
     assert set(rows) == {("idle", 1e-7), ("lora-r1", 1e-6), ("lora-r4", 1e-6)}
     assert {arm for (arm, _), d in rows.items() if d.is_out} == {"idle"}
     assert {d.reason for d in rows.values()} == {"rate", "gain"} and all(d.lag > d.limit for d in rows.values())
-    assert all(d.step == look_steps(8)[d.share] and d.ledger.tokens > 0 for d in rows.values())
+    assert all(d.step == look_steps(6)[d.share] and d.ledger.tokens > 0 for d in rows.values())
     view = result.view()
     assert result.is_complete and [h.arm for h in view.headlines] == ["lora-r1", "lora-r4", "full"]
-    assert {h.lr for h in view.headlines} == {1e-2, 5e-4}
+    assert {h.lr for h in view.headlines} == {1.5e-2, 5e-4}
     assert "idle" not in {e.contrast.arm for e in view.effects} | {s.arm for s in view.scores if s.estimate}
     (model,), ((_, ref),) = study.resolve()
     stopped = [run_key(s) for trials in study.arm_trials(model, ref) for s in trials if (s.arm.name, s.lr) in rows]
@@ -139,7 +139,7 @@ def test_a_race_killed_at_a_look_and_between_looks_ends_with_the_same_drops_and_
     step = Loop._step
 
     def killing(loop, live, at):
-        return kill() if at == 5 else step(loop, live, at)
+        return kill() if at == 4 else step(loop, live, at)
 
     with monkeypatch.context() as patch:  # in the middle of the last stage
         patch.setattr(Loop, "_step", killing)
@@ -160,7 +160,7 @@ def test_a_study_that_does_not_race_trains_what_was_stopped_and_it_then_counts_i
     result = whole.run(done)
     assert {spec.arm.name for _, spec in trained} == {"lora-r1", "lora-r4", "idle"} and len(trained) == 3
     assert result.dropped == () and "idle" in {h.arm for h in result.view().headlines}
-    assert all(len(r.curve) == 8 for _, _, r, _ in result.evidence.runs if r.curve)
+    assert all(len(r.curve) == 6 for _, _, r, _ in result.evidence.runs if r.curve)
     again = Study.load(raced).result(done)
     assert again.dropped == () and again.is_complete
 
@@ -228,8 +228,8 @@ def test_planted_looks_drop_the_run_that_lags_only_once_all_have_been_looked_at(
 
 def test_the_order_of_ranks_is_that_of_the_best_runs_truncations_and_else_as_declared(field):
     study, model, ref, keys = field
-    start, looks = (run_key(base_spec(model)), 5.0), [(keys["lora-r4", 1e-2], 3.0, LOOKS[0])]
-    cut = [(keys["lora-r4", 1e-2], loss, LOOKS[0], rank) for rank, loss in ((1, 4.0), (2, 3.05))]
+    start, looks = (run_key(base_spec(model)), 5.0), [(keys["lora-r4", 1.5e-2], 3.0, LOOKS[0])]
+    cut = [(keys["lora-r4", 1.5e-2], loss, LOOKS[0], rank) for rank, loss in ((1, 4.0), (2, 3.05))]
     found = standing(study, lambda _: {}, _Looks(start, looks, cut), model, ref)
     assert {p.rank: p.kept for p in found.previews} == pytest.approx({1: 0.5, 2: 0.975})
     assert found.order() == (2, 1, 4)
