@@ -7,6 +7,7 @@ import time
 import pytest
 
 from rankscope.clock import Clock
+from rankscope.evaluation import divergence
 from rankscope.models import adapter
 from rankscope.study.plan import run_key
 from rankscope.study.study import Study
@@ -54,3 +55,18 @@ def test_stages_add_up_a_planted_delay_shows_and_samples_change_nothing(tmp_path
         k: (r.validation_loss, [p.loss for p in r.curve]) for k, r in plain[0].items()
     }
     assert {k: r.scores for k, r in evals.items()} == {k: r.scores for k, r in plain[1].items()}
+
+
+def test_the_looks_of_a_race_are_validation(tmp_path, monkeypatch):
+    look = divergence.look
+
+    def slowly(*args):
+        time.sleep(1.0)
+        return look(*args)
+
+    monkeypatch.setattr(divergence, "look", slowly)
+    few = {"retention": [{"task": "demo_facts", "limit": 2}], "limit": 2, "divergence": False, "noise_floor": False}
+    raced = TINY | {"training": TINY["training"] | {"max_steps": 2, "race": True}, "evaluate": few}
+    clock = Clock()
+    Study.load(raced).run(tmp_path / "runs", clock=clock)
+    assert clock.breakdown().stages["validation"] >= 1.0

@@ -16,6 +16,7 @@ from typing import Any
 from rankscope.analysis.spectra import cut, svd
 from rankscope.evaluation import divergence
 from rankscope.evaluation.divergence import Reference
+from rankscope.models import sampling
 from rankscope.models.base import OUT_OF_MEMORY, is_out_of_memory
 from rankscope.models.delta import FactoredDelta
 from rankscope.records import ModelRef, RunLook, RunSpec, TaskRef
@@ -108,8 +109,10 @@ class Racing:
             is_first = not any(other < share for _, other in now.looks)
             ranks = {run_key(s): _lower_ranks(s, now) if is_first else [] for s in left}
             asked = [t for t in trained.trainees if t.key in ranks]
-            looks = [replace(look, rows_key=rows, share=share)
-                     for t in asked for look in _looks(trained, t, ranks[t.key], known)]  # fmt: skip
+            clock = self.store.clock
+            with clock.stage("validation"), sampling.passes(clock, "validation", trained.base):
+                looks = [replace(look, rows_key=rows, share=share)
+                         for t in asked for look in _looks(trained, t, ranks[t.key], known)]  # fmt: skip
             failed = [(t.spec, t.key, trained.result(t)) for t in trained.trainees if t.failed]
         finally:
             trained.close()
