@@ -18,7 +18,7 @@ from rankscope.errors import RunFailed
 from rankscope.models.base import load
 from rankscope.models.lora import AdapterBank
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
-from rankscope.training import checkpoint
+from rankscope.training import checkpoint, loop
 from rankscope.training.cohort import recruit
 from rankscope.training.loop import Loop
 from rankscope.training.optim import learning_rate
@@ -179,6 +179,27 @@ def test_accumulation_is_one_bigger_batch(base, bank, people):
         torch.testing.assert_close(one, two, atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("rank", [4, 0])
+def test_passes_of_few_tokens_are_one_batch(base, people, monkeypatch, rank):
+    spec = _spec(rank, lr=3e-3 if rank else 1e-3, recipe=replace(RECIPE, max_steps=4, batch_tokens=512))
+    whole, (one,) = _train(base, people, [spec])
+    passes, counted = [], Loop._passes
+    monkeypatch.setattr(loop, "_PASS", 100)
+    monkeypatch.setattr(Loop, "_passes", lambda *given: passes.append(counted(*given)) or passes[-1])
+    pieces, (many,) = _train(base, people, [spec])
+    assert len(passes) == 4 and all(2 <= n <= 6 for n in passes) and max(passes) > 3
+    losses, others = ([p.loss for p in t.trainees[0].curve] for t in (whole, pieces))
+    assert losses == pytest.approx(others, abs=1e-5)
+    for name, tensor in one.items():
+        torch.testing.assert_close(many[name], tensor, atol=2e-4, rtol=1e-3)
+
+
+def test_with_dropout_a_batch_is_one_pass(base, people, monkeypatch):
+    monkeypatch.setattr(loop, "_PASS", 100)
+    trained, _ = _train(base, people, [_spec(4, dropout=0.3, recipe=replace(RECIPE, max_steps=1))])
+    assert Loop(base, None)._passes(trained.trainees, [list(people.train[:8])]) == 1
+
+
 def test_gradient_checkpointing_changes_nothing(base, people):
     _, (plain,) = _train(base, people, [_spec(4)])
     _, (saved,) = _train(base, people, [_spec(4, recipe=replace(RECIPE, gradient_checkpointing=True))])
@@ -295,7 +316,7 @@ _CHILD = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from rankscope.training import checkpoint
+from rankscope.training import checkpoint, loop
 folder = Path(sys.argv[1])
 for step in range(10**6):
     checkpoint.write(folder, {"x": torch.full((200_000,), float(step))}, {"step": step})
