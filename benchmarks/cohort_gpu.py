@@ -2,7 +2,7 @@
 
     PYTHONPATH=src python benchmarks/cohort_gpu.py [--shapes llama-1.1b smollm2] [--rows 1 4] [--steps 20] [--tiny]
 
-Made for one session of at most 30 minutes on one GPU: no download, no files, no installation of rankscope (beside
+Made for one run of at most 30 minutes on one GPU: no download, no files, no installation of rankscope (beside
 torch, transformers and peft it needs jaxtyping, psutil, pydantic, safetensors, tokenizers). ``--tiny`` runs all of it
 on a CPU in seconds, in float32, to see that it works; no figure of it counts.
 
