@@ -35,7 +35,7 @@ from rankscope.training.cohort import Trainee
 from rankscope.training.optim import learning_rate, load_state, state_tensors
 
 Tick = Callable[[int, int, float], None]
-_PASS = 768
+_PASS = 640
 """Tokens that a CPU computes at once, about: enough for products at nearly full speed (measured from 512 to 4,096)."""
 
 
