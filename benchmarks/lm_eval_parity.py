@@ -18,7 +18,6 @@ import logging
 import platform
 import tempfile
 import time
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -28,9 +27,9 @@ import yaml
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from side_rankscope import answers
 
 from rankscope.data.dataset import read
-from rankscope.evaluation.suite import evaluate
 from rankscope.harness.model import RankscopeLM
 from rankscope.models.base import load
 from rankscope.records import ModelRef, TaskRef
@@ -144,17 +143,8 @@ def ask_harness(lm, paths: list[Path]) -> tuple[dict[str, dict], float]:
 
 def ask_rankscope(base, ref: TaskRef, data_dir: str | None = None) -> tuple[list[tuple], float]:
     """(sample, response, value) of every item, and seconds."""
-    task, kept = prepare(ref, data_dir), []
-
-    def keep(sample, response):
-        score = task.scorer(sample, response)
-        kept.append((sample, response, score.value))
-        return score
-
-    began = time.monotonic()
-    found = evaluate(base, replace(task, scorer=keep), "", "")
-    assert found.status == "done", found.message
-    return kept, time.monotonic() - began
+    kept, seconds, _ = answers(base, prepare(ref, data_dir))
+    return kept, seconds
 
 
 def compare_choices(name: str, ours: list[tuple], theirs: dict[str, dict], strip: str = " ") -> dict:
