@@ -3,11 +3,11 @@
 (function () {
   "use strict";
   var root = document.documentElement;
-  var texts = JSON.parse(document.getElementById("copy-texts").textContent);
   root.classList.add("can-copy");
 
   function textOf(button) {
     var at = button.getAttribute("data-copy");
+    var texts = JSON.parse(document.getElementById("copy-texts").textContent);
     return at === "cite" ? document.getElementById("bibtex").textContent : texts[at][button.getAttribute("data-as")];
   }
 
