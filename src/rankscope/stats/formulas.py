@@ -1,8 +1,8 @@
 """A tiny language for formulas that people read and two programs compute. In: a text and named amounts. Out: an
 ``Amount`` with its interval, or the reasons why there is none. Knows nothing about money.
 
-Numbers, names, ``+ - * /``, parentheses and five functions: ``min``, ``max``, ``ceil``; ``first(a, b)`` is the first
-that is known; ``known(a, b, ...)`` adds those that are known and names the rest; ``above(x)`` is x where it is above
+Numbers, names, ``+ - * /``, parentheses and functions: ``min``, ``max``, ``ceil``, ``cbrt`` (cube root, of what is not
+negative); ``first(a, b)`` is the first that is known; ``known(a, b, ...)`` adds those that are known and names the rest; ``above(x)`` is x where it is above
 zero. Everything else needs all its parts. The page has the same evaluator in ``report/assets/roi_formulas.js``: both do
 the same operations on doubles in the same order, so they agree to the last bit.
 
@@ -21,7 +21,7 @@ from typing import Any
 
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?(?:e[+-]?\d+)?)|([a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?)|([-+*/(),]))")
 _NAME = re.compile(r"(?<![\w.])[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?(?!\w*\()")
-_ARITY = {"min": (1, 99), "max": (1, 99), "ceil": (1, 1), "first": (1, 99), "known": (1, 99), "above": (1, 1)}
+_ARITY = {"min": (1, 99), "max": (1, 99), "ceil": (1, 1), "first": (1, 99), "known": (1, 99), "above": (1, 1), "cbrt": (1, 1)}
 TAGS = ("", "measured", "typed", "modelled")
 """From the strongest to the weakest; a result has the weakest tag of what went into it. '' is a constant."""
 
@@ -174,7 +174,7 @@ def _operate(sign: str, a: Amount, b: Amount) -> Amount:
 def _call(name: str, parts: list[Amount], labels: list[str]) -> Amount:
     there = [part for part in parts if part.value is not None]
     if name == "first":
-        return there[0] if there else _joined(parts, None, math.nan, math.nan)
+        return there[0] if there else absent(*parts[-1].reasons)  # the last is the one that users know most often
     if name == "known" and there:
         lost = tuple(label for part, label in zip(parts, labels, strict=True) if part.value is None)
         total = there[0]
@@ -192,6 +192,11 @@ def _call(name: str, parts: list[Amount], labels: list[str]) -> Amount:
     if name == "ceil":
         (part,) = parts
         return _joined(parts, _up(part.value), _up(part.low), _up(part.high))
+    if name == "cbrt":
+        (part,) = parts
+        if part.value < 0:
+            return absent(f"{labels[0]} is below zero")
+        return _joined(parts, *(cube_root(max(x, 0.0)) for x in (part.value, part.low, part.high)))
     pick = min if name == "min" else max
     return _joined(parts, pick(p.value for p in parts), pick(p.low for p in parts), pick(p.high for p in parts))
 
@@ -225,3 +230,16 @@ def _over(x: float, y: float, side: float) -> float:
 
 def _up(x: float) -> float:
     return float(math.ceil(x)) if math.isfinite(x) else x
+
+
+def cube_root(x: float) -> float:
+    """By Newton's method: unlike libraries' powers, the same bits in every language."""
+    if x == 0 or math.isinf(x):
+        return x
+    guess = max(x, 1.0)
+    for _ in range(3000):  # some 1750 for the largest double
+        better = (2 * guess + x / guess / guess) / 3
+        if better >= guess:
+            break
+        guess = better
+    return guess

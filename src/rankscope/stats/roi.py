@@ -19,6 +19,8 @@ from rankscope.stats.roi_formulas import FORMULAS, HEADLINES, MEASURED, Formula
 FULL = "full."
 NO_FULL = "no full SFT arm was measured"
 SHEET = ("gpu_tflops", "gpu_memory_gb")
+NO_GPU = "no gpu is named"
+UNTYPED = " is not typed"
 ONE_RUN = "one run: its spread is not known"
 
 
@@ -155,7 +157,7 @@ def inputs(typed: Mapping[str, Triple], gpu: Gpu | None, place: int) -> dict[str
         elif entry.assumed is not None:
             found[entry.name] = amount(entry.assumed[place], "modelled")
         else:
-            found[entry.name] = absent(f"{entry.name} is not typed")
+            found[entry.name] = absent(NO_GPU if entry.name in SHEET else entry.name + UNTYPED)
     return found
 
 
@@ -226,10 +228,17 @@ def _line(formula: Formula, found: Amount, parts: dict[str, Amount]) -> Line:
         formula.expression,
         filled(formula.expression, shown),
         tuple(Part(name, part.value, part.tag) for name, part in parts.items()),
-        "" if is_known else "; ".join(found.reasons),
+        "" if is_known else said(found.reasons),
         found.left_out,
         found.no_interval,
     )
+
+
+def said(reasons: tuple[str, ...]) -> str:
+    """Why a line is missing, in one sentence: what is not typed in one list, the rest as it is."""
+    untyped = [text.removesuffix(UNTYPED) for text in reasons if text.endswith(UNTYPED)]
+    rest = [text for text in reasons if not text.endswith(UNTYPED)]
+    return "; ".join([*rest, *([f"not typed: {', '.join(untyped)}"] if untyped else [])])
 
 
 def shortened(value: float) -> str:
