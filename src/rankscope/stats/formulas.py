@@ -238,7 +238,7 @@ def cube_root(x: float) -> float:
         return x
     guess = max(x, 1.0)
     for _ in range(3000):  # some 1750 for the largest double
-        better = (2 * guess + x / guess / guess) / 3
+        better = guess - (guess - x / guess / guess) / 3
         if better >= guess:
             break
         guess = better
