@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 from rankscope.config.prices import HEAD
@@ -62,7 +62,7 @@ def payload(view: View, evidence: Evidence) -> dict[str, Any] | None:
 
 def script() -> str:
     """The calculator's code for a page: a widget named roi."""
-    folder = Path(__file__).parent / "assets"
+    folder = resources.files("rankscope.report") / "assets"
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
 
 

@@ -42,7 +42,9 @@ class Amount:
     no_interval: tuple[str, ...] = ()
 
 
-def amount(value: float, tag: str = "", low: float | None = None, high: float | None = None) -> Amount:
+def amount(
+    value: float | int, tag: str = "", low: float | int | None = None, high: float | int | None = None
+) -> Amount:
     """An amount that is known; without an interval it is a point."""
     value = float(value)
     return Amount(value, value if low is None else float(low), value if high is None else float(high), tag)

@@ -155,6 +155,7 @@
         if (text) { try { typed[entry.name] = triple(text, entry); } catch (error) { problem = error.message; } }
         if (problem) { field.input.setAttribute("aria-invalid", "true"); } else { field.input.removeAttribute("aria-invalid"); }
         field.problem.textContent = problem;
+        field.unit.textContent = entry.unit.replace("CUR", currency.value.trim() || "money");
       });
       return { currency: currency.value.trim(), gpu: gpu.value, typed: typed,
         scenario: scenarios.querySelector("input:checked").value };
@@ -191,8 +192,20 @@
           var value = lineOf(results[s][place], name).found.value;
           return s + " " + (value === null ? "not known" : roi.money(value));
         }).join(" · ")));
+        if (!isRising(data.scenarios.map(function (s) { return lineOf(results[s][place], name).found.value; }))) {
+          parts.push(make("p", { "class": "roi-small warn" },
+            "Savings do not rise from low to high: begin each list with the value that saves least."));
+        }
       }
       return make("div", { "class": "roi-tile" + (isLoss ? " bad" : ""), "data-tile": name }, parts);
+    }
+
+    function isRising(values) {
+      return values.includes(null) || (values[0] <= values[1] && values[1] <= values[2]);
+    }
+
+    function isMoney(name) {
+      return data.formulas.some(function (f) { return f.name === name && f.unit.indexOf("money") === 0; });
     }
 
     function titleOf(name) {
@@ -203,7 +216,7 @@
     function overview(rows, now) {
       var head = make("tr", {}, [make("th", { scope: "col" }, "Arm")].concat(COLUMNS.map(function (c) {
         var unit = unitText(data.formulas.find(function (f) { return f.name === c[1]; }).unit, now.currency);
-        return make("th", { scope: "col", "class": "num" }, c[0] + (unit && c[1] !== "break_even_months" ? " (" + unit + ")" : ""));
+        return make("th", { scope: "col", "class": "num" }, c[0] + (unit && isMoney(c[1]) ? " (" + unit + ")" : ""));
       })));
       return make("table", {}, [make("caption", {}, "All arms, scenario " + now.scenario), make("thead", {}, head),
         make("tbody", {}, rows.map(function (row) {
@@ -221,7 +234,7 @@
     function drawLines(row, now) {
       Object.keys(data.line_groups).forEach(function (group) {
         var mine = row.lines.filter(function (line) { return line.formula.group === group; });
-        outputs[group].parentNode.hidden = !mine.length;
+        outputs[group].closest(".scroll").hidden = !mine.length;
         outputs[group].replaceChildren.apply(outputs[group], mine.map(function (line) { return drawn(line, now); }));
       });
     }
@@ -295,8 +308,8 @@
           var input = make("input", { type: "text", inputmode: "decimal", autocomplete: "off", name: entry.name,
             "aria-describedby": help.id, placeholder: entry.assumed ? numberText(entry.assumed).replace(/[[\]]/g, "") : undefined });
           help.textContent = entry.help + (entry.assumed ? " Assumed unless typed: " + numberText(entry.assumed) + "." : "");
-          var unit = make("small", {}, entry.unit.replace("CUR", "money"));
-          fields[entry.name] = { input: input, problem: problem, box: labelled([entry.title, " ", unit], input, [help, problem]) };
+          var unit = make("small");
+          fields[entry.name] = { input: input, problem: problem, unit: unit, box: labelled([entry.title, " ", unit], input, [help, problem]) };
           return fields[entry.name].box;
         })));
     }
@@ -309,7 +322,7 @@
     });
     var example = button("Fill in example values", function () {
       var texts = {};
-      data.inputs.forEach(function (e) { if (!e.assumed && !e.name.match(/^(gpu_|serving_penalty|replica_rate)/) ||
+      data.inputs.forEach(function (e) { if (!e.assumed && !/^(gpus?_|serving_penalty|replica_rate)/.test(e.name) ||
         e.name === "gpu_price") { texts[e.name] = String(e.example); } });
       setAll({ currency: "EUR", gpu: "A100 80GB", texts: texts }, true);
       status.textContent = "These are examples, not yours.";
@@ -328,7 +341,6 @@
       var head = make("tr", {}, ["Line", "Value", "Tag", "Formula"].map(function (t) { return make("th", { scope: "col" }, t); }));
       lines.append(make("div", { "class": "scroll", tabindex: "0", role: "region", "aria-label": data.line_groups[group] },
         make("table", {}, [make("caption", {}, data.line_groups[group]), make("thead", {}, head), outputs[group]])));
-      outputs[group] = lines.lastChild.querySelector("tbody");
     });
     box.classList.add("roi");
     box.append(make("div", { "class": "roi-bar" }, [labelled("Study of", caseBox), labelled("Arm", armBox), scenarios]), mark, tiles,
