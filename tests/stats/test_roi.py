@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from rankscope.config.reality import BY_NAME, INPUTS
+from rankscope.stats.cost import adapter_params, model_params
 from rankscope.stats.formulas import names, parse
 from rankscope.stats.gpus import gpu
 from rankscope.stats.roi import FULL, NO_FULL, Arm, Case, Quantity, headlines, inputs, money, of_kind, roi, surprises
@@ -145,6 +146,17 @@ def test_another_gpu_and_another_size_are_models_and_tagged_so():
     full = roi(CASE, typed(model_params=8e9), gpu("A100 80GB")).arms[1]
     assert (full.line("train_memory").value, full.line("train_gpus").value) == (16 * 8e9, 2)
     assert roi(CASE, typed()).chosen.line("training_cost").tag == "typed"
+
+
+def test_adapters_grow_as_the_formula_says_and_less_when_counted():
+    small = {"vocab": 49_152, "hidden": 576, "inner": 1536, "q": 576, "kv": 192, "layers": 30}  # SmolLM2-135M
+    large = {"vocab": 2 * 128_256, "hidden": 4096, "inner": 14_336, "q": 4096, "kv": 1024, "layers": 32}  # Llama-3.1-8B
+    counted = adapter_params(4, large) / adapter_params(4, small)
+    growth = model_params(large) / model_params(small)
+    case = replace(CASE, shared=CASE.shared | {"params": Quantity(float(model_params(small)))})
+    modelled = roi(case, {"model_params": (float(model_params(large)),) * 3}).chosen.line("adapter_size").value / 1e7
+    assert modelled == pytest.approx(growth ** (2 / 3))
+    assert (round(counted), round(modelled)) == (9, 15)
 
 
 def test_a_typed_penalty_wins_over_the_lower_bound():
