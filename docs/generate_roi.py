@@ -16,11 +16,12 @@ KINDS = {"": "", "lora": " (LoRA)", "full": " (full SFT)"}
 
 def tables() -> str:
     """Formulas, what is measured and what is typed, as Markdown."""
-    lines = ["### Formulas", ""]
+    lines, twice = ["### Formulas", ""], {f.name for f in FORMULAS if f.only == "full"}
     for group, title in GROUPS.items():
         lines += [f"#### {title}", "", "| line | formula | unit | assumption |", "|---|---|---|---|"]
-        lines += [f"| {f.title}{KINDS[f.only] if group != 'against' and group != 'study' else ''} | "
-                  f"`{f.name} = {f.expression}` | {f.unit} | {f.why} |" for f in FORMULAS if f.group == group]  # fmt: skip
+        for f in (f for f in FORMULAS if f.group == group):
+            kind = KINDS[f.only] if f.name in twice else ""
+            lines.append(f"| {f.title}{kind} | `{f.name} = {f.expression}` | {f.unit} | {f.why} |")
         lines.append("")
     lines += ["### Measured", "", "| name | what | unit |", "|---|---|---|"]
     lines += [f"| `{name}` | {title} | {unit} |" for name, (title, unit) in MEASURED.items()]

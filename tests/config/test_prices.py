@@ -61,8 +61,11 @@ def test_several_errors_come_in_the_order_of_the_file(tmp_path):
     assert places == [("1", "tasks"), ("2", "currency"), ("3", "prize")]
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "the prices file is empty"), ("tasks: 3", "currency: missing"),
-                                            ("tasks: [", "not valid YAML"), ("tasks: 1\ntasks: 2", "given twice")])  # fmt: skip
+WRONG = {"": "the prices file is empty", "tasks: 3": "currency: missing", "tasks: [": "not valid YAML",
+         "tasks: 1\ntasks: 2": "given twice"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG.items())
 def test_a_file_that_is_no_prices_file_says_so(tmp_path, text, said):
     with pytest.raises(ConfigError, match=said):
         load(written(tmp_path, text))

@@ -76,7 +76,8 @@ def roi(
         raise InputError("no trained arm of this study is done, so nothing is measured", where=study,
                          hint=f"Next: {asked.next('run')}")  # fmt: skip
     by_scenario = {s.value: [compute(case, numbers, card, s.value) for case in found] for s in Scenario}
-    notes = [f"{case.model}, {case.train}: {text}" for case in found for text in surprises(case, numbers, card)]
+    notes = [f"{case.model}, {case.train}: {text}" for place, case in enumerate(found)
+             for text in surprises([rois[place] for rois in by_scenario.values()])]  # fmt: skip
     data = {
         "currency": given and given.currency,
         "gpu": card and card.name,
@@ -102,7 +103,8 @@ def _savings(case: Case, place: int, by_scenario: dict[str, list[Roi]]) -> dict[
 def _as_text(by_scenario: dict[str, list[Roi]], place: int, scenario: str, given: Prices | None) -> str:
     """One model and train task: a row per arm, then the lines of the recommended arm, or of the first LoRA arm."""
     found, currency = by_scenario[scenario][place], given.currency if given else ""
-    lines = [f"{found.model}, trained on {found.train}; scenario {scenario}{f'; money in {currency}' * bool(given)}; * recommended"]
+    said = [f"scenario {scenario}", *([f"money in {currency}"] if given else []), "* recommended"]
+    lines = [f"{found.model}, trained on {found.train}; {'; '.join(said)}"]
     lines += [console.format_table([_row(arm) for arm in found.arms])]
     shown = found.chosen or next((arm for arm in found.arms if arm.kind == "lora"), found.arms[0])
     if shown.kind == "lora":
@@ -139,10 +141,8 @@ def _at(found: Roi, arm: str) -> Line:
 
 def _row(arm: ArmRoi) -> dict[str, str]:
     """An arm's headlines; an empty cell where nothing is known, or where full SFT would be compared with itself."""
-    known = {line.name: line for line in arm.lines}
-    row = {"arm": arm.arm + " *" * arm.is_recommended}
-    return row | {title: worded(known[name], "", False, False) if name in known and known[name].value is not None else ""
-                  for title, name in COLUMNS}  # fmt: skip
+    known = {line.name: worded(line, "", False, False) for line in arm.lines if line.value is not None}
+    return {"arm": arm.arm + " *" * arm.is_recommended} | {title: known.get(name, "") for title, name in COLUMNS}
 
 
 def _assumptions(found: list[Roi], given: Prices | None, card: Gpu | None) -> str:

@@ -111,7 +111,7 @@ def _problems(document: dict[str, Any], gpus: Sequence[str]) -> dict[str, tuple[
     name = document.get("gpu")
     if gpus and isinstance(name, str) and "gpu" not in found and name not in gpus:
         near = did_you_mean(name, list(gpus)).removeprefix(". ")
-        found["gpu"] = ("no such GPU is known", name, " ".join([*([near] if near else []), f"Known: {', '.join(gpus)}"]))
+        found["gpu"] = ("no such GPU is known", name, f"{near} Known: {', '.join(gpus)}".strip())
     return found
 
 
@@ -167,8 +167,8 @@ def save(prices: Prices, path: str | Path) -> None:
 
 def template(gpus: Sequence[str] = ()) -> str:
     """A prices file to start from: every key with its words, commented out, because no price has a default."""
-    lines = [HEAD, "# Take away the '# ' before what you know. One number, or three: [low, base, high], the value that\n",
-             "# saves least first. CUR stands for your currency. The numbers are examples, not yours.\n\n",
+    lines = [HEAD, "# Take away the '# ' before what you know. One number, or three, [low, base, high]: the value\n",
+             "# that saves least comes first. CUR stands for your currency. The numbers are examples, not yours.\n\n",
              'currency: "EUR"\n', f'# gpu: "A100 80GB"  # {", ".join(gpus)}\n']  # fmt: skip
     for group, title in GROUPS.items():
         lines.append(f"\n# ---- {title}\n")

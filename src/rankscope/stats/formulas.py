@@ -2,9 +2,10 @@
 ``Amount`` with its interval, or the reasons why there is none. Knows nothing about money.
 
 Numbers, names, ``+ - * /``, parentheses and functions: ``min``, ``max``, ``ceil``, ``cbrt`` (cube root, of what is not
-negative); ``first(a, b)`` is the first that is known; ``known(a, b, ...)`` adds those that are known and names the rest; ``above(x)`` is x where it is above
-zero. Everything else needs all its parts. The page has the same evaluator in ``report/assets/roi_formulas.js``: both do
-the same operations on doubles in the same order, so they agree to the last bit.
+negative); ``first(a, b)`` is the first that is known; ``known(a, b, ...)`` adds those that are known, naming the rest;
+``above(x)`` is x where it is above zero. Everything else needs all its parts. The page has the same evaluator in
+``report/assets/roi_formulas.js``: both do the same operations on doubles in the same order, so they agree to the last
+bit.
 
 Intervals are carried by interval arithmetic over what was measured: they enclose, and may be wider than needed where
 two measured values move together.
@@ -21,7 +22,7 @@ from typing import Any
 
 _TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d+)?(?:e[+-]?\d+)?)|([a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?)|([-+*/(),]))")
 _NAME = re.compile(r"(?<![\w.])[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?(?!\w*\()")
-_ARITY = {"min": (1, 99), "max": (1, 99), "ceil": (1, 1), "first": (1, 99), "known": (1, 99), "above": (1, 1), "cbrt": (1, 1)}
+_ARITY = {name: (1, 99) for name in ("min", "max", "first", "known")} | {n: (1, 1) for n in ("ceil", "cbrt", "above")}
 TAGS = ("", "measured", "typed", "modelled")
 """From the strongest to the weakest; a result has the weakest tag of what went into it. '' is a constant."""
 
@@ -75,6 +76,7 @@ def parse(text: str) -> tuple[Any, ...]:
     return tree
 
 
+@lru_cache(maxsize=4096)
 def names(tree: tuple[Any, ...]) -> tuple[str, ...]:
     """The names in an expression, in order, each once."""
     if tree[0] == "name":

@@ -8,7 +8,7 @@ saves least. Within a scenario the intervals are those of what was measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rankscope.config.reality import BY_NAME, INPUTS, SCENARIOS, Triple
@@ -171,16 +171,14 @@ def known(name: str, quantity: Quantity) -> Amount:
     return amount(quantity.value, "measured", quantity.low, quantity.high)
 
 
-def surprises(case: Case, typed: Mapping[str, Triple], gpu: Gpu | None = None) -> tuple[str, ...]:
-    """Arms whose low scenario saves more than the base one, or the base more than the high: triples the wrong way."""
-    found = [roi(case, typed, gpu, scenario) for scenario in SCENARIOS]
+def surprises(scenarios: Sequence[Roi]) -> tuple[str, ...]:
+    """Arms whose savings fall from low to base or to high, the three ``scenarios``: lists the wrong way round."""
     said = []
-    for place, arm in enumerate(case.arms):
-        if arm.kind != "full":
-            saved = [r.arms[place].line("savings").value for r in found]
-            if None not in saved and saved != sorted(saved):
-                said.append(f"{arm.name}: savings do not rise from low to high; each list should begin with the value "
-                            "that saves least")  # fmt: skip
+    for arms in zip(*(found.arms for found in scenarios), strict=True):
+        saved = [arm.line("savings").value for arm in arms if arm.kind != "full"]
+        if None not in saved and saved != sorted(saved):
+            what = "savings do not rise from low to high; begin each list with the value that saves least"
+            said.append(f"{arms[0].arm}: {what}")
     return tuple(said)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Unit = Literal["money", "hours", "GPU hours", "tokens", "FLOPs", "bytes", "parameters", "count", "tokens/s", "share", "times",
-               "points", "seconds", "months", "money/point", "money/million tokens"]  # fmt: skip
+Unit = Literal["money", "hours", "GPU hours", "tokens", "FLOPs", "bytes", "parameters", "count", "tokens/s", "share",
+               "times", "points", "seconds", "months", "money/point", "money/million tokens"]  # fmt: skip
 
 MEASURED: dict[str, tuple[str, Unit]] = {
     "seconds": ("seconds of one training here", "seconds"),
@@ -63,9 +63,9 @@ _TRAINING = [
     Formula("size", "training", "Parameters of the model", "first(model_params, params)", "parameters"),
     Formula("growth", "training", "Size over the studied model's", "size / params", "times"),
     Formula("adapter_size", "training", "Parameters of an adapter", "trainable * cbrt(growth) * cbrt(growth)",
-            "parameters", "An adapter of one rank grows with the square of a model's width, the model with its cube (depth "
-            "in proportion to width). From SmolLM2-135M to Llama-3.1-8B this gives 15 times; counted, it is 9.", "lora",
-            is_scaled=True),
+            "parameters", "An adapter of one rank grows with the square of a model's width, the model with its cube "
+            "(depth in proportion to width). From SmolLM2-135M to Llama-3.1-8B this gives 15 times; counted, it is 9.",
+            "lora", is_scaled=True),
     Formula("run_flops", "training", "FLOPs of one training",
             "((flops / tokens - 6 * trainable) * growth + 6 * adapter_size) * train_tokens", "FLOPs",
             "The frozen part grows with the model, the adapter's own part (6 FLOPs a parameter and token) with it.",
@@ -103,8 +103,9 @@ _PEOPLE = [
                       ("repair_cost", "Repairing forgetting", "repair_engineer * engineer_rate", "money")]),
 ]  # fmt: skip
 _STORAGE = [
-    Formula("stored_bytes", "storage", "Bytes kept", "tasks * versions * blob_bytes * (adapter_size / trainable) + 2 * size",
-            "bytes", "Adapters as this study stores them; one base in 2 bytes a parameter is kept for all tasks.", "lora",
+    Formula("stored_bytes", "storage", "Bytes kept",
+            "tasks * versions * blob_bytes * (adapter_size / trainable) + 2 * size", "bytes",
+            "Adapters as this study stores them; one base in 2 bytes a parameter is kept for all tasks.", "lora",
             is_modelled=True),
     Formula("stored_bytes", "storage", "Bytes kept", "tasks * versions * 2 * size", "bytes",
             "The whole weights of each version in 2 bytes a parameter.", "full", is_modelled=True),
@@ -129,8 +130,8 @@ _SERVING = [
     Formula("replicas", "serving", "Replicas", "max(1, ceil(peak_rate / arm_rate))", "count",
             "All tasks' adapters share the replicas of one base.", "lora", is_modelled=True),
     Formula("replicas", "serving", "Replicas", "max(ceil(tasks / tasks_per_replica), ceil(peak_rate / arm_rate))",
-            "count", "Every task has whole weights of its own, and so a replica of its own. Traffic is taken to be even "
-            "over tasks, which favours full SFT.", "full", is_modelled=True),
+            "count", "Every task has whole weights of its own, and so a replica of its own. Traffic is taken to be "
+            "even over tasks, which favours full SFT.", "full", is_modelled=True),
     Formula("serving_hours", "serving", "GPU hours of serving a year", "replicas * replica_gpus * hours_up",
             "GPU hours"),
     Formula("serving_cost", "serving", "Serving", "serving_hours * first(serving_price, gpu_price)", "money"),
