@@ -122,7 +122,7 @@ def test_without_prices_there_is_no_money_and_the_reason_is_said(page):
     assert {text for key, (_, text) in got["rows"].items() if key.endswith((" cost", " savings"))} == {"–"}
     assert got["own"]["run_hours"][0] is not None
     tile = page.execute_script("return document.querySelector('[data-tile=savings]').textContent")
-    assert "not known" in tile and "gpu_price" in tile
+    assert "not known" in tile and "type Tasks or tenants, Retrainings, Training hour and" in tile
 
 
 def test_examples_are_marked_until_they_are_typed_over(page):

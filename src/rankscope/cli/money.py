@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,6 +116,8 @@ def _as_text(by_scenario: dict[str, list[Roi]], place: int, scenario: str, given
     lines += ["", f"{shown.arm}{' (recommended)' * shown.is_recommended}, line by line:"]
     for line in (line for line in shown.lines if line.value is not None):
         lines.append(f"  {line.title}: {worded(line, currency)}  [{line.tag}]  = {line.filled}")
+        is_open = not (math.isfinite(line.low) and math.isfinite(line.high))
+        lines += ["    unbounded: within its interval, what it is divided by reaches zero"] * is_open
         lines += [f"    without {', '.join(line.left_out)}, which is not known"] * bool(line.left_out)
         lines += [f"    interval without that of {', '.join(line.no_interval)}"] * bool(line.no_interval)
     missing = _missing(shown)
@@ -174,7 +177,7 @@ def worded(line: Line, currency: str, has_interval: bool = True, has_unit: bool 
     unit = {"money": f" {currency}", "money/point": f" {currency} a point", "share": "", "count": "", "bytes": "",
             "money/million tokens": f" {currency} a million tokens"}.get(line.unit, f" {line.unit}")  # fmt: skip
     if has_interval and line.low != line.high:
-        ends = [_number(x, line.unit) if abs(x) != float("inf") else "unbounded" for x in (line.low, line.high)]
+        ends = [_number(x, line.unit) if math.isfinite(x) else "unbounded" for x in (line.low, line.high)]
         text += f" [{ends[0]}, {ends[1]}]"
     return text + unit
 

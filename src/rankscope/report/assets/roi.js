@@ -180,14 +180,14 @@
       if (!line) { return make("div", { "class": "roi-tile" }, [make("h4", {}, title), "only for LoRA, against full SFT"]); }
       var found = line.found, unit = line.formula.unit, isLoss = found.value !== null && found.value < 0;
       parts.push(make("h4", {}, title));
-      if (found.value === null) { parts.push(make("p", { "class": "roi-none" }, "not known: " + roi.said(found.reasons))); }
+      if (found.value === null) { parts.push(make("p", { "class": "roi-none" }, "not known: " + inShort(found.reasons))); }
       else {
         parts.push(make("p", { "class": "roi-big" }, [sized(found.value, unit), make("small", {}, unitText(unit, now.currency))]));
         parts.push(make("p", { "class": "roi-small" }, [interval(found, unit) + " ", make("span", { "class": "roi-tag " + found.tag }, found.tag)]));
         if (isLoss && name === "savings") { parts.push(make("p", { "class": "roi-small" }, "LoRA costs more than full SFT here.")); }
         if (found.leftOut.length) { parts.push(make("p", { "class": "roi-small" }, "without " + found.leftOut.map(titleOf).join(", "))); }
       }
-      if (name === "savings") {
+      if (name === "savings" && data.scenarios.some(function (s) { return lineOf(results[s][place], name).found.value !== null; })) {
         parts.push(make("p", { "class": "roi-small" }, data.scenarios.map(function (s) {
           var value = lineOf(results[s][place], name).found.value;
           return s + " " + (value === null ? "not known" : roi.money(value));
@@ -198,6 +198,15 @@
         }
       }
       return make("div", { "class": "roi-tile" + (isLoss ? " bad" : ""), "data-tile": name }, parts);
+    }
+
+    function inShort(reasons) {
+      var other = reasons.filter(function (text) { return !roi.untyped(text); });
+      var fields = reasons.map(roi.untyped).filter(Boolean).map(function (name) {
+        return data.inputs.find(function (e) { return e.name === name; }).title;
+      });
+      var asked = fields.slice(0, 3).join(", ") + (fields.length > 3 ? " and " + (fields.length - 3) + " more" : "");
+      return other.concat(fields.length ? ["type " + asked] : []).join("; ");
     }
 
     function isRising(values) {
@@ -243,6 +252,9 @@
       var found = line.found, formula = line.formula, is = found.value !== null, notes = [];
       if (found.leftOut.length) { notes.push("Without " + found.leftOut.map(titleOf).join(", ") + ": not known."); }
       if (found.noInterval.length) { notes.push("The interval leaves out " + found.noInterval.join(", ") + "."); }
+      if (is && !(isFinite(found.low) && isFinite(found.high))) {
+        notes.push("Unbounded: within its interval, what it is divided by reaches zero.");
+      }
       if (formula.why) { notes.push(formula.why); }
       return make("tr", {}, [
         make("th", { scope: "row" }, formula.title),

@@ -235,11 +235,12 @@
     });
   }
 
+  // The input that a reason asks for, or nothing.
+  function untyped(text) { return text.slice(-UNTYPED.length) === UNTYPED ? text.slice(0, -UNTYPED.length) : ""; }
+
   function said(reasons) {
-    function isUntyped(text) { return text.slice(-UNTYPED.length) === UNTYPED; }
-    var untyped = reasons.filter(isUntyped).map(function (text) { return text.slice(0, -UNTYPED.length); });
-    var rest = reasons.filter(function (text) { return !isUntyped(text); });
-    return rest.concat(untyped.length ? ["not typed: " + untyped.join(", ")] : []).join("; ");
+    var missing = reasons.map(untyped).filter(Boolean), rest = reasons.filter(function (text) { return !untyped(text); });
+    return rest.concat(missing.length ? ["not typed: " + missing.join(", ")] : []).join("; ");
   }
 
   // ---- numbers as text
@@ -264,6 +265,6 @@
     return String(Number(value.toPrecision(4)));
   }
 
-  rankscope.roi = { amount: amount, absent: absent, parse: parse, evaluate: evaluate, compute: compute, said: said,
+  rankscope.roi = { amount: amount, absent: absent, parse: parse, evaluate: evaluate, compute: compute, said: said, untyped: untyped,
     money: money, digits: digits, thousands: thousands };
 })(window.rankscope = window.rankscope || {});
