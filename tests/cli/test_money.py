@@ -29,7 +29,7 @@ def result():
     runs = tuple(run for run in whole.runs if run[0].train is None or run[0].train.name == "qa-a")
     evidence = replace(whole, train=("qa-a",), evaluations={"qa-a": whole.evaluations["qa-a"]}, runs=runs)
     view = build(evidence)
-    return types.SimpleNamespace(view=lambda: view, evidence=evidence)
+    return types.SimpleNamespace(view=lambda: view)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankscope.report.roi import cases, payload, script
+from rankscope.report.roi import payload, script
 from rankscope.report.view import build
 from rankscope.stats.mechanism import over_seeds
 from rankscope.stats.roi import NO_FULL, ONE_RUN
@@ -17,8 +17,8 @@ def by_name(case):
     return {arm.name: arm for arm in case.arms}
 
 
-def test_measured_numbers_are_those_of_the_ledger_and_the_headlines(view, evidence):
-    first, second = cases(view, evidence)
+def test_measured_numbers_are_those_of_the_ledger_and_the_headlines(view):
+    first, second = view.cases
     assert (first.model, first.train, second.train) == ("tiny-model", "qa-a", "qa-b")
     arms = by_name(first)
     assert list(arms) == ["lora-r1", "lora-r4", "lora-r16", "full"]
@@ -32,8 +32,8 @@ def test_measured_numbers_are_those_of_the_ledger_and_the_headlines(view, eviden
     assert [a.name for a in first.arms if a.is_recommended] == [view.advice[0].choice.arm]
 
 
-def test_the_difference_to_full_sft_is_the_paired_one(view, evidence):
-    arms = by_name(cases(view, evidence)[0])
+def test_the_difference_to_full_sft_is_the_paired_one(view):
+    arms = by_name(view.cases[0])
     found = arms["lora-r16"].measured["gain_over_full"]
     effect = next(e for e in view.effects if (e.train, e.role, e.contrast.arm, e.contrast.other)
                   == ("qa-a", "in_domain", "lora-r16", "full"))  # fmt: skip
@@ -41,16 +41,16 @@ def test_the_difference_to_full_sft_is_the_paired_one(view, evidence):
     assert arms["full"].measured["gain_over_full"].value == 0.0
 
 
-def test_seconds_have_an_interval_over_seeds_and_one_run_says_it_has_none(view, evidence, unfinished):
-    seconds = by_name(cases(view, evidence)[0])["lora-r4"].measured["seconds"]
+def test_seconds_have_an_interval_over_seeds_and_one_run_says_it_has_none(view, unfinished):
+    seconds = by_name(view.cases[0])["lora-r4"].measured["seconds"]
     wanted = over_seeds([64.0] * 3)
     assert (seconds.low, seconds.high) == (wanted.low, wanted.high)
-    (case,) = cases(build(unfinished), unfinished)
+    (case,) = build(unfinished).cases
     assert by_name(case)["lora-r4"].measured["seconds"].reason == ONE_RUN
 
 
 def test_parameters_come_from_counted_flops_and_every_measured_second_counts_once(view, evidence):
-    (case, _) = cases(view, evidence)
+    (case, _) = view.cases
     assert case.shared["params"].value == round((1e15 / 128_000 - 6 * 4000) / 4)
     total = sum(r[2].ledger.seconds for r in evidence.runs) + sum(e.ledger.seconds for e in evidence.evals.values())
     assert case.shared["study_seconds"].value == pytest.approx(total)
@@ -60,17 +60,17 @@ def test_a_study_without_full_sft_says_so(evidence):
     arms = tuple(a for a in evidence.arms if a.kind != "full")
     runs = tuple(r for r in evidence.runs if r[0].arm.kind != "full")
     lean = replace(evidence, arms=arms, runs=runs)
-    found = cases(build(lean), lean)[0]
+    found = build(lean).cases[0]
     assert {arm.measured["gain_over_full"].reason for arm in found.arms} == {NO_FULL}
 
 
 def test_a_study_with_nothing_trained_has_no_calculator(evidence):
     bare = replace(evidence, runs=tuple(r for r in evidence.runs if r[0].train is None))
-    assert payload(build(bare), bare) is None
+    assert payload("bare", build(bare).cases) is None
 
 
-def test_the_payload_is_json_without_a_price_or_an_infinity(view, evidence):
-    data = payload(view, evidence)
+def test_the_payload_is_json_without_a_price_or_an_infinity(view):
+    data = payload(view.name, view.cases)
     assert json.loads(json.dumps(data, allow_nan=False))["study"] == "planted"
     assert not any(entry["assumed"] for entry in data["inputs"] if entry["group"] == "price")
 

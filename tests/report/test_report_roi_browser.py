@@ -12,7 +12,7 @@ import pytest
 
 from rankscope.config import prices as files
 from rankscope.config.reality import INPUTS, SCENARIOS
-from rankscope.report.roi import cases, payload, script
+from rankscope.report.roi import payload, script
 from rankscope.stats.gpus import GPUS, gpu
 from rankscope.stats.roi import money, roi
 from report.test_report_browser import browser, pytestmark  # noqa: F401
@@ -45,8 +45,8 @@ return {own, ends, rows, arm: which.selectedIndex, yaml: document.querySelector(
 
 
 @pytest.fixture(scope="module")
-def page(browser, view, evidence, tmp_path_factory):  # noqa: F811
-    data = json.dumps(payload(view, evidence)).replace("<", "\\u003c")
+def page(browser, view, tmp_path_factory):  # noqa: F811
+    data = json.dumps(payload(view.name, view.cases)).replace("<", "\\u003c")
     style = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("style.css", "roi.css"))
     rules = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
     html = (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>t</title>'
@@ -89,8 +89,8 @@ def as_file(document: dict[str, str], folder: Path) -> Path:
     return folder / "p.yaml"
 
 
-def test_fifty_random_inputs_give_the_same_lines_in_python_and_on_the_page(page, view, evidence, tmp_path):
-    found, num_known, num_negative = cases(view, evidence), 0, 0
+def test_fifty_random_inputs_give_the_same_lines_in_python_and_on_the_page(page, view, tmp_path):
+    found, num_known, num_negative = view.cases, 0, 0
     for seed in range(50):
         document, scenario, place = drawn(seed), SCENARIOS[seed % 3], seed // 25 % len(found)
         given = files.load(as_file(document, tmp_path))

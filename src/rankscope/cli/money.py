@@ -57,7 +57,6 @@ def roi(
     assumed about prices.
     """
     from rankscope.config import prices as files
-    from rankscope.report.roi import cases
     from rankscope.stats.gpus import GPUS, gpu
     from rankscope.stats.roi import roi as compute
     from rankscope.stats.roi import surprises
@@ -72,7 +71,7 @@ def roi(
     card = gpu(given.gpu) if given and given.gpu else None
     numbers = given.numbers if given else {}
     result = load(asked).result(store)
-    found = cases(result.view(), result.evidence)
+    found = result.view().cases
     if not found:
         raise InputError("no trained arm of this study is done, so nothing is measured", where=study,
                          hint=f"Next: {asked.next('run')}")  # fmt: skip

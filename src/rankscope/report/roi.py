@@ -1,5 +1,5 @@
-"""A study as the return on investment sees it. In: a `View` and its `Evidence`. Out: measured cases, and the JSON-ready
-payload of the page's calculator. Computes no money: that is ``stats.roi``'s, here and on the page.
+"""A study as the return on investment sees it. In: an evidence `Index` and a report's rows. Out: measured cases, and
+the JSON-ready payload of the page's calculator. Computes no money: that is ``stats.roi``'s, here and on the page.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from rankscope.config.prices import HEAD
 from rankscope.config.reality import GROUPS, INPUTS, SCENARIOS
 from rankscope.provenance import plain
 from rankscope.records import GIVEN, Estimate, Ledger
-from rankscope.report.evidence import Evidence, Index
-from rankscope.report.rows import Headline
-from rankscope.report.view import View
+from rankscope.report.answer_rows import Advice
+from rankscope.report.evidence import Index
+from rankscope.report.rows import Cost, Effect, Headline
+from rankscope.report.tables import blocks
 from rankscope.stats.gpus import GPUS
 from rankscope.stats.mechanism import over_seeds
 from rankscope.stats.roi import NO_FULL, ONE_RUN, Arm, Case, Quantity
@@ -26,26 +27,34 @@ SCRIPTS = ("roi_formulas.js", "roi.js")
 IN_NATS = "what was taught is scored in nats, not in points"
 
 
-def cases(view: View, evidence: Evidence) -> tuple[Case, ...]:
+def cases(
+    index: Index,
+    headlines: tuple[Headline, ...],
+    effects: tuple[Effect, ...],
+    advice: tuple[Advice, ...],
+    costs: tuple[Cost, ...],
+) -> tuple[Case, ...]:
     """One case for each model and train task with a trained arm that is done."""
-    index, found = Index(evidence), []
-    for model, train in view.blocks:
-        rows = [h for h in view.headlines if (h.model, h.train) == (model, train) and h.kind not in GIVEN]
-        chosen = next((a.choice.arm for a in view.advice if (a.model, a.train) == (model, train)), None)
-        arms = tuple(_arm(view, index, h, h.arm == chosen) for h in rows if index.finals(model, train, h.arm))
+    found = []
+    for model, train in blocks(index):
+        rows = [h for h in headlines if (h.model, h.train) == (model, train) and h.kind not in GIVEN]
+        rows = [h for h in rows if index.finals(model, train, h.arm)]
+        chosen = next((a.choice.arm for a in advice if (a.model, a.train) == (model, train)), None)
+        full = next((h.arm for h in rows if h.kind == "full"), None)
+        ours = [e for e in effects if (e.model, e.train, e.role, e.contrast.other) == (model, train, "in_domain", full)]
+        arms = tuple(_arm(index, h, h.arm == chosen, _over_full(h, full, ours)) for h in rows)
         if arms:
-            shared = {"params": _params(arms), "study_seconds": _study_seconds(view)}
+            shared = {"params": _params(arms), "study_seconds": _study_seconds(costs)}
             found.append(Case(model, train, arms, shared))
     return tuple(found)
 
 
-def payload(view: View, evidence: Evidence) -> dict[str, Any] | None:
-    """All that the calculator on the page needs; None where no arm was trained. No price is in it."""
-    found = cases(view, evidence)
+def payload(name: str, found: tuple[Case, ...]) -> dict[str, Any] | None:
+    """All that the calculator on the page needs of the study ``name``; None without a case. No price is in it."""
     if not found:
         return None
     return {
-        "study": view.name,
+        "study": name,
         "cases": [_case(case) for case in found],
         "measured": {name: {"title": title, "unit": unit} for name, (title, unit) in MEASURED.items()},
         "inputs": plain(INPUTS),
@@ -70,7 +79,7 @@ def _case(case: Case) -> dict[str, Any]:
     return _finite(plain(case))
 
 
-def _arm(view: View, index: Index, row: Headline, is_chosen: bool) -> Arm:
+def _arm(index: Index, row: Headline, is_chosen: bool, over_full: Quantity) -> Arm:
     ledgers = [run.result.ledger for run in index.finals(row.model, row.train, row.arm)]
     gain = row.gain
     in_nats = gain is not None and gain.metric == "cross_entropy"
@@ -84,24 +93,20 @@ def _arm(view: View, index: Index, row: Headline, is_chosen: bool) -> Arm:
         "blob_bytes": _counted(row.blob_bytes, "blob_bytes"),
         "gain": _points(None if in_nats or gain is None else gain.contrast.estimate, unscored),
         "forgotten": _points(row.forgotten, "forgetting was not measured in points"),
-        "gain_over_full": _over_full(view, row),
+        "gain_over_full": over_full,
     }
     return Arm(row.arm, row.kind, row.rank, measured, is_chosen)
 
 
-def _over_full(view: View, row: Headline) -> Quantity:
+def _over_full(row: Headline, full: str | None, against: list[Effect]) -> Quantity:
     """The paired difference in domain to full SFT; it is narrower than the difference of two gains."""
     if row.kind == "full":
         return Quantity(0.0)
-    full = next((h.arm for h in view.headlines if (h.model, h.train, h.kind) == (row.model, row.train, "full")), None)
-    found = [
-        e
-        for e in view.effects
-        if (e.model, e.train, e.role, e.contrast.arm, e.contrast.other)
-        == (row.model, row.train, "in_domain", row.arm, full)
-    ]
+    if full is None:
+        return Quantity(None, reason=NO_FULL)
+    found = [e for e in against if e.contrast.arm == row.arm]
     if len(found) != 1:
-        return Quantity(None, reason=NO_FULL if full is None else "the gain was not compared with full SFT's")
+        return Quantity(None, reason="the gain was not compared with full SFT's")
     if found[0].metric == "cross_entropy":
         return Quantity(None, reason=IN_NATS)
     return _points(found[0].contrast.estimate, "")
@@ -149,9 +154,9 @@ def _params(arms: Sequence[Arm]) -> Quantity:
     return _counted(float(round(max(found))) if found and max(found) > 0 else None, "params")
 
 
-def _study_seconds(view: View) -> Quantity:
+def _study_seconds(costs: tuple[Cost, ...]) -> Quantity:
     """Everything that the study measured, training, tuning, scoring and looking inside; each second happened once."""
-    total = next((cost.seconds.value for cost in view.costs if cost.part == "Total"), None)
+    total = next((cost.seconds.value for cost in costs if cost.part == "Total"), None)
     return _counted(total, "study_seconds")
 
 
