@@ -106,6 +106,7 @@ def test_without_anything_typed_there_is_no_money_but_hours_and_bytes():
     found = roi(CASE, {})
     assert [x.name for a in found.arms for x in a.lines if x.unit.startswith("money") and x.value is not None] == []
     assert found.chosen.line("run_hours").value == pytest.approx(1.0)
+    assert (found.chosen.line("peak_here").value, found.chosen.line("stored_here").value) == (1e10, 2e7)
     assert (found.chosen.line("run_hours").tag, found.chosen.line("study_hours").value) == ("measured", 10.0)
 
 

@@ -79,6 +79,8 @@ _TRAINING = [
     Formula("training_hours", "training", "GPU hours of training a year", "tasks * retrainings * run_hours",
             "GPU hours"),
     Formula("training_cost", "training", "Training", "training_hours * gpu_price", "money"),
+    Formula("peak_here", "training", "Peak memory of the training here", "peak_bytes", "bytes",
+            "Of the whole process, and of all that trained side by side in it."),
     Formula("train_memory", "training", "Memory that training needs at least",
             "2 * size + 16 * adapter_size", "bytes",
             "Frozen weights in 2 bytes; 16 bytes a trained parameter (mixed precision, Adam). Activations come on top.",
@@ -103,6 +105,7 @@ _PEOPLE = [
                       ("repair_cost", "Repairing forgetting", "repair_engineer * engineer_rate", "money")]),
 ]  # fmt: skip
 _STORAGE = [
+    Formula("stored_here", "storage", "Bytes of one trained arm here", "blob_bytes", "bytes"),
     Formula("stored_bytes", "storage", "Bytes kept",
             "tasks * versions * blob_bytes * (adapter_size / trainable) + 2 * size", "bytes",
             "Adapters as this study stores them; one base in 2 bytes a parameter is kept for all tasks.", "lora",
