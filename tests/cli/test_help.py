@@ -33,6 +33,7 @@ VERBS = [
     "doctor",
     "new",
     "audit",
+    "roi",
     "adapter",
 ]
 OF_ADAPTER = ["truncate"]
@@ -55,7 +56,7 @@ def test_every_verb_shows_one_real_example_and_takes_json(verb, capsys):
     assert "--json" in text
 
 
-@pytest.mark.parametrize("verb", ["check", "plan", "run", "status", "compare", "report"])
+@pytest.mark.parametrize("verb", ["check", "plan", "run", "status", "compare", "report", "roi"])
 def test_every_verb_on_a_study_takes_overrides_and_a_data_folder(verb, capsys):
     main([verb, "-h"])
     text = capsys.readouterr().out
