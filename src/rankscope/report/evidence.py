@@ -236,6 +236,8 @@ def aligned(found: list[tuple[Run, EvalResult]]) -> Panel | None:
 
 def common(first: Panel, second: Panel) -> tuple[Panel, Panel] | None:
     """Both panels on the items they share, in the first one's order; None if they share none."""
+    if first.items == second.items:  # the usual case, quick however many there are
+        return (first, second) if first.items else None
     place = {item: i for i, item in enumerate(second.items)}
     mine = [i for i, item in enumerate(first.items) if item in place]
     theirs = [place[first.items[i]] for i in mine]

@@ -157,7 +157,13 @@ def _short(text: str) -> str:
 
 
 def _item_size(item: FlippedItem) -> int:
-    texts = [item.item, item.prompt, item.choices, item.target if item.answer is None else "", list(item.before.values())]
+    texts = [
+        item.item,
+        item.prompt,
+        item.choices,
+        item.target if item.answer is None else "",
+        list(item.before.values()),
+    ]
     return _size(texts) + 20
 
 

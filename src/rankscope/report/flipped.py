@@ -75,10 +75,11 @@ def _chance(view: View) -> str:
 def _start(view: View) -> dict[tuple[str, str], str]:
     """The arm that a reader sees first, by model and train task: the recommended one, or full SFT, or any."""
     cells = view.flipped.cells
-    found = {(c.model, c.train): c.arm for c in reversed(cells)}
+    found: dict[tuple[str, str], str] = {}
+    for cell in cells:
+        found.setdefault((cell.model, cell.train), cell.arm)
     full = {arm.name for arm in view.arms if arm.kind == "full"}
-    found |= {(c.model, c.train): c.arm for c in cells if c.arm in full}
-    return found | _recommended(view)
+    return found | {(c.model, c.train): c.arm for c in cells if c.arm in full} | _recommended(view)
 
 
 def _recommended(view: View) -> dict[tuple[str, str], str]:
@@ -100,7 +101,7 @@ def data(view: View) -> dict[str, Any]:
     models = list(dict.fromkeys(c.model for c in found.cells))
     best, first = _recommended(view), blocks[0]
     return {
-        "blocks": [[where(view, *block), models.index(block[0])] for block in blocks],
+        "blocks": [[where(view, *block), _option(view, *block), models.index(block[0])] for block in blocks],
         "arms": arms,
         "tasks": tasks,
         "subjects": subjects,
@@ -118,6 +119,10 @@ def data(view: View) -> dict[str, Any]:
             for f in found.flips
         ],
     }  # fmt: skip
+
+
+def _option(view: View, model: str, train: str) -> str:
+    return w.source(train) if len(view.models) == 1 else f"{w.source(train)}, {model}"
 
 
 def _item(item: FlippedItem, tasks: list[str], subjects: list[str], models: list[str]) -> list[Any]:
