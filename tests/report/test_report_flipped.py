@@ -108,7 +108,7 @@ def test_texts_are_read_only_for_a_report_and_once(tmp_path):
     for form in ("html", "md"):
         assert "Colour 0?" in unescape(result.report(tmp_path / f"a.{form}", form).read_text())
     assert read == [1]
-    assert result.told().flipped.items[0].prompt == "Colour 0?\nAnswer:"
+    assert result.full_view().flipped.items[0].prompt == "Colour 0?\nAnswer:"
 
 
 def test_without_rows_answers_are_shown_as_texts_and_the_reason_is_said():

@@ -65,7 +65,7 @@ def _cells(index: Index) -> tuple[list[_Cell], tuple[str, ...]]:
 
 
 def _ordered(changes: list[np.ndarray], is_first: list[bool]) -> Iterable[tuple[int, int]]:
-    """(cell, item) of every flip: first the cells that matter most, then what flips under most seeds; cells take turns."""
+    """(cell, item) of every flip: first the cells that matter most, then what flips under most seeds, cells in turn."""
     parts = []  # (5, F) each: tier, -share of seeds, turn, cell, item
     for number, change in enumerate(changes):
         share = (np.abs(change) > 0.5).mean(axis=0)  # (N,)

@@ -41,7 +41,7 @@ class StudyResult:
     def view(self) -> Any:
         return self._view
 
-    def told(self, is_whole: bool = False) -> Any:
+    def full_view(self, is_whole: bool = False) -> Any:
         """The view with the texts of the items whose answer changed, which reads rows that lie here.
 
         ``is_whole``: with every such item, not only as many as a page should hold.
@@ -184,7 +184,7 @@ class StudyResult:
 
         Raises InputError if it can't be.
         """
-        path, text = Path(path), render(self.told(is_whole=format == "json"), format)
+        path, text = Path(path), render(self.full_view(is_whole=format == "json"), format)
         new = path.with_name(path.name + ".new")
         try:
             new.write_text(text, encoding="utf-8")
