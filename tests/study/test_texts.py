@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 from rankscope.errors import DataError
 from rankscope.study import texts
 from rankscope.study.study import Study
 from rankscope.study.texts import FOREIGN, NOT_HERE, item_text, item_texts
-from rankscope.tasks import task as tasks
 from rankscope.tasks.samples import Sample
 
 
@@ -28,8 +28,7 @@ def test_where_rows_cannot_be_read_there_is_a_reason_and_no_network_is_asked(mon
     monkeypatch.setattr(texts.tasks, "prepare", lambda *_: (_ for _ in ()).throw(AssertionError("rows were read")))
     monkeypatch.setattr(texts.tasks, "is_local", lambda *_: False)
     assert set(item_texts(Study.demo()).values()) == {NOT_HERE}
-    foreign = replace(tasks.get_task("demo_facts"), foreign=object())
-    monkeypatch.setattr(texts.tasks, "get_task", lambda name: foreign)
+    monkeypatch.setattr(texts.tasks, "get_task", lambda name: SimpleNamespace(foreign=object()))
     study = Study.demo()
     monkeypatch.setattr(study, "test_task", lambda ref: replace(ref, form="cloze"))
     assert set(item_texts(study).values()) == {FOREIGN}
