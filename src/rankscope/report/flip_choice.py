@@ -20,6 +20,8 @@ from rankscope.report.tables import blocks
 
 MOST_BYTES = 2_000_000
 """What flips may take of a page, as JSON."""
+MOST_FLIPS = 10_000
+"""More than these no page holds, however short their texts: it must stay quick, too."""
 PROMPT_START, PROMPT_END = 400, 800
 """Characters kept of a long prompt; its end, where the question stands, counts more."""
 MOST_TEXT = 400
@@ -30,7 +32,10 @@ _Cell = tuple[FlipCell, tuple[Run, ...], tuple[str, ...], np.ndarray]
 
 
 def flipped(index: Index, advice: tuple[Advice, ...], most_bytes: int | None = MOST_BYTES) -> Flipped:
-    """Flips of every arm against its base, on tasks scored right or wrong. ``most_bytes`` None: all of them."""
+    """Flips of every arm against its base, on tasks scored right or wrong. ``most_bytes`` None: all of them.
+
+    Else at most ``MOST_FLIPS``.
+    """
     cells, graded = _cells(index)
     builder = _Builder(index, [found[0] for found in cells])
     first = {(a.model, a.train, a.choice.arm) for a in advice if a.choice.arm is not None}
@@ -103,7 +108,7 @@ class _Builder:
         answers = tuple(self._answer(run, cell.task, name) for run in runs)
         flip = Flip(number, at, bool((moved < -0.5).any()), tuple(bool(m) for m in np.abs(moved) > 0.5), answers)
         self._bytes += _size(answers) + 20 + (0 if at < len(self.items) else _item_size(item))
-        if most_bytes is not None and self._bytes > most_bytes:
+        if most_bytes is not None and (self._bytes > most_bytes or len(self.flips) == MOST_FLIPS):
             return False
         if at == len(self.items):
             self._places[cell.task, name] = at

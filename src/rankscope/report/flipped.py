@@ -15,8 +15,8 @@ from rankscope.report.view import View
 
 MOST = 10
 """Lost items in the table."""
-EXCERPT = 240
-"""Characters of a question in the table: its end, where the question itself stands."""
+EXCERPT_START, EXCERPT_END = 160, 80
+"""Characters of a question in the table, from both ends of its last paragraph: examples stand before that."""
 EMPTY = "(nothing)"
 _HEADS = columns(
     "Item",
@@ -151,14 +151,19 @@ def _row(found: Flipped, flip: Flip) -> tuple[Cell, ...]:
     item, cell = found.items[flip.item], found.cells[flip.cell]
     right = item.target if item.answer is None else item.choices[item.answer]
     place = ", ".join(part for part in (cell.task, item.subject.replace("_", " "), item.item) if part)
-    asked = w.NOTHING if item.prompt is None else item.prompt
     return (
-        Cell(asked if len(asked) <= EXCERPT else f"… {asked[-EXCERPT:]}", place),
+        Cell(_excerpt(item.prompt) if item.prompt else w.NOTHING, place),
         Cell(right or w.NOTHING),
         Cell(_said(item, item.before.get(cell.model, ""))),
         Cell(_by_seed(cell, item, flip)),
         Cell(f"{sum(flip.under)} of {len(flip.under)}"),
     )
+
+
+def _excerpt(prompt: str) -> str:
+    own = prompt.strip().split("\n\n")[-1]
+    is_short = len(own) <= EXCERPT_START + EXCERPT_END
+    return own if is_short else f"{own[:EXCERPT_START]} … {own[-EXCERPT_END:]}"
 
 
 def _said(item: FlippedItem, answer: int | str) -> str:

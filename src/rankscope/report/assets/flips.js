@@ -47,11 +47,17 @@
     return cell[4].filter(function (_, place) { return bits & (1 << place); });
   }
 
-  function excerpt(text) { return text.length <= EXCERPT ? text : "… " + text.slice(-EXCERPT); }
+  // The last paragraph is the item's own; examples and headings stand before it. Its ends say most.
+  function excerpt(text) {
+    var own = text.trim().split("\n\n").pop();
+    return own.length <= EXCERPT ? own : own.slice(0, EXCERPT - 60) + " … " + own.slice(-60);
+  }
 
   window.rankscope.widget("flips", function (box, data) {
     var shown = [], page = 0, texts = [], inputs = {};
     var several = data.blocks.length > 1;
+    var total = data.cells.reduce(function (sum, cell) { return sum + cell[6] + cell[7]; }, 0);
+    var held = number(data.flips.length) + " changed answers" + (total > data.flips.length ? " on this page" : "");
 
     // What a flip can be searched by: its item's texts and all answers.
     function textOf(place) {
@@ -125,7 +131,7 @@
       var moved = seedsOf(cell, flip[3]);
       head.appendChild(make("span", flip[2] ? "right → wrong" : "wrong → right", "way " + (flip[2] ? "bad" : "good")));
       head.appendChild(make("span", moved.length + " of " + cell[4].length + (cell[4].length === 1 ? " seed" : " seeds"), "share"));
-      head.appendChild(make("span", item[3] === null ? item[1] : excerpt(item[3]), "asked"));
+      head.appendChild(make("span", item[3] ? excerpt(item[3]) : "Item " + item[1], "asked"));
       var facts = [data.arms[cell[1]]].concat(several ? [data.blocks[cell[0]][0]] : [])
         .concat([data.tasks[cell[2]] + " (" + cell[3] + ")"])
         .concat(data.subjects[item[2]] ? [plain(data.subjects[item[2]])] : []);
@@ -173,7 +179,7 @@
         every += flip[3] === (1 << data.cells[flip[0]][4].length) - 1 ? 1 : 0;
       });
       page = 0;
-      status.textContent = number(shown.length) + " of " + number(data.flips.length) + " changed answers: "
+      status.textContent = number(shown.length) + " of " + held + ": "
         + number(lost) + " right → wrong, " + number(shown.length - lost) + " wrong → right; " + number(every)
         + " under every seed.";
       draw();
