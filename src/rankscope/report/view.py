@@ -19,6 +19,8 @@ from rankscope.report.advice import advices, frontiers
 from rankscope.report.answer_rows import Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
+from rankscope.report.flip_choice import flipped
+from rankscope.report.flip_rows import Flipped
 from rankscope.report.inside import inside
 from rankscope.report.inside_rows import Inside
 from rankscope.report.matching import matchings
@@ -101,6 +103,7 @@ class View:
     dropped: tuple[Dropped, ...] = ()
     previews: tuple[Preview, ...] = ()
     cases: tuple[Case, ...] = ()
+    flipped: Flipped = Flipped()
 
     @property
     def blocks(self) -> tuple[tuple[str, str], ...]:
@@ -186,6 +189,7 @@ def build(evidence: Evidence) -> View:
         dropped=evidence.dropped,
         previews=evidence.previews,
         cases=cases(index, headlines, effects, advice, costs),
+        flipped=flipped(index, advice),
     )
 
 

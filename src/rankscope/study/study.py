@@ -20,6 +20,7 @@ from rankscope.study.plan import Plan, base_spec, candidates, given_spec
 from rankscope.study.rates import Find, Rates, arm_rates, counting, edge_notes
 from rankscope.study.result import StudyResult
 from rankscope.study.standing import Standing, standing
+from rankscope.study.texts import item_texts
 from rankscope.tasks import task as tasks
 
 
@@ -74,6 +75,10 @@ class Study:
         if ref not in self._rows:
             self._rows[ref] = tasks.prepare(ref, self.data_dir)
         return self._rows[ref]
+
+    def has_prepared(self, ref: TaskRef) -> bool:
+        """Whether the questions of a resolved test task have been read already."""
+        return ref in self._rows
 
     def samples(self, ref: TaskRef) -> tuple[tasks.Sample, ...]:
         """The training samples of a resolved train task."""
@@ -195,9 +200,8 @@ class Study:
             previews=tuple(preview for race in raced for preview in race.previews),
         )
         evidence = with_margin(evidence)
-        return StudyResult(
-            build(evidence), evidence, Path(store), has_more_to_measure=found.has_more or bool(inside.pending)
-        )
+        has_more = found.has_more or bool(inside.pending)
+        return StudyResult(build(evidence), evidence, Path(store), has_more, lambda: item_texts(self))
 
     def skills(self) -> dict[str, str]:
         """What each task of the study mainly asks for, by name: as the study says, else as the task says ('': neither).
