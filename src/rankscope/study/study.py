@@ -42,6 +42,12 @@ class Study:
         study.source, study.overrides = None if isinstance(source, dict) else source, tuple(overrides)
         return study
 
+    def like(self, config: StudyConfig) -> Study:
+        """A study that asks something a little different of the same data: what was read of rows is shared."""
+        other = Study(config, self.data_dir)
+        other._rows, other.row_facts = self._rows, self.row_facts
+        return other
+
     @classmethod
     def demo(cls) -> Study:
         return cls.load(Path(__file__).parent.parent / "demo" / "study.yaml")
