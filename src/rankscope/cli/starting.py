@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,12 +34,15 @@ def init(
     ] = None,
     train: Annotated[
         Words,
-        typer.Option(metavar="TASK|FILE", help="What to train on: a task, a file or folder of rows, or hub:ORG/NAME. "
-                     "Repeatable."),
+        typer.Option(
+            metavar="TASK|FILE", help="What to train on: a task, a file or folder of rows, or hub:ORG/NAME. Repeatable."
+        ),
     ] = None,  # fmt: skip
     retention: Annotated[
         Words,
-        typer.Option(metavar="TASK|FILE", help="What must not be forgotten, named as for --train, or none. Repeatable."),
+        typer.Option(
+            metavar="TASK|FILE", help="What must not be forgotten, named as for --train, or none. Repeatable."
+        ),
     ] = None,  # fmt: skip
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="How long the study may take here: 45m, 2h, 1h30m.")
@@ -171,10 +173,11 @@ def _question(model: str | None, train: Words, retention: Words, title: str | No
 def _sized(question: Question, folder: Path, store: str, seconds: float | None, seeds: int | None) -> tuple[Sized, str]:
     """What fits the budget, and the text of the file."""
     from rankscope.config.starter import study_text
-    from rankscope.study.sizing import head, size
+    from rankscope.study.drafts import size
+    from rankscope.study.sizing import head
 
     sized = size(question, folder, store, seconds, seeds)
-    return sized, study_text(question.seen_from(folder), sized.rung.scale, head(sized, seconds))
+    return sized, study_text(question.seen_from(folder), sized.rung.scale, ["", *head(sized, seconds)])
 
 
 def _write(path: Path, text: str) -> None:
@@ -197,5 +200,4 @@ def _data(path: Path, sized: Sized, budget: float | None) -> dict[str, Any]:
 def _told(path: Path, sized: Sized, budget: float | None, step: str) -> str:
     from rankscope.study.sizing import head
 
-    lines: Sequence[str] = [line for line in head(sized, budget) if line]
-    return "\n".join([*lines, f"{path} written. Next: {step}"])
+    return "\n".join([*head(sized, budget), f"{path} written. Next: {step}"])
