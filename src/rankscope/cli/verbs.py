@@ -130,16 +130,26 @@ def run(
 ) -> None:
     """Do the runs that are not done yet.
 
-    Stopping it loses nothing that is finished: run it again to go on. It ends with where its time went (see
-    docs/performance.md). Exit code 1 if a run failed.
+    Stopping it loses nothing that is finished: run it again to go on. With --budget it says first how far that comes
+    (the first seed of all arms is done before further seeds) and last what was left out; the study stays as declared.
+    It ends with where its time went (see docs/performance.md). Exit code 1 if a run failed.
     """
     seconds = None if budget is None else parse_duration(budget)
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
     loaded = load(asked)
+    reach = None if seconds is None else loaded.reach(store, seconds)
     with timed(quiet) as clock, open_progress(quiet) as progress:
+        if reach is not None and progress is not None:
+            progress.note(reach.sentence)
         result = loaded.run(store, progress=progress, budget_seconds=seconds, clock=clock)
     text = outcome(result, again=asked.next("run"), then=f"Next: {asked.next('report')}")
-    answer(ctx, as_json, {**summary(result), "time": clock.breakdown()}, text)
+    told = {**summary(result), "time": clock.breakdown()}
+    if reach is not None:
+        told["budget"] = {"reach": reach, "before": reach.sentence, "after": None}
+        if not result.is_complete:
+            told["budget"]["after"] = after = reach.after(loaded.plan(store).runs)
+            text = f"{text}\n{after}"
+    answer(ctx, as_json, told, text)
     _exit_if_failed(result)
 
 

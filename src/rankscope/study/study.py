@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankscope.clock import Clock
 from rankscope.config import StudyConfig, from_dict, load
@@ -21,6 +21,9 @@ from rankscope.study.rates import Find, Rates, arm_rates, counting, edge_notes
 from rankscope.study.result import StudyResult
 from rankscope.study.standing import Standing, standing
 from rankscope.tasks import task as tasks
+
+if TYPE_CHECKING:
+    from rankscope.study.reach import Reach
 
 
 class Study:
@@ -93,6 +96,12 @@ class Study:
             return make_plan(self, None)
         with Store.open(store, write=False) as opened:
             return make_plan(self, opened)
+
+    def reach(self, store: str | Path, budget_seconds: float) -> Reach:
+        """How far a time budget comes, before it is spent. Reads no weights."""
+        from rankscope.study.reach import reach
+
+        return reach(self, store, budget_seconds)
 
     def arm_trials(self, model, train: TaskRef) -> list[list[RunSpec]]:
         """The first seed's run of every trained arm at each rate its declaration names, arm by arm."""
