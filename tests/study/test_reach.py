@@ -13,19 +13,24 @@ def test_seeds_that_a_budget_does_not_reach_are_named():
     found = Reach(1.5 * HOUR, 3 * HOUR, "measured", parts)
     assert [part.seed for part in found.beyond] == [1, 2]
     assert found.sentence == (
-        "The budget of 1.5 h is not enough: about 3 h (measured) of work is left. Seed 0 of all arms will be done; seeds 1 "
+        "The budget of 1.5 h is not enough: up to 3 h (measured) of work is left. It reaches seed 0 of all arms; seeds 1 "
         "and 2 will not be finished. The same command goes on later, with about 1.5 h left."
     )
-    assert Reach(4 * HOUR, 3 * HOUR, "measured", parts).sentence.startswith("The budget of 4 h should be enough: about 3 h")
+    assert Reach(4 * HOUR, 3 * HOUR, "measured", parts).sentence.startswith(
+        "The budget of 4 h should be enough: up to 3 h"
+    )
 
 
 def test_several_models_are_named_and_a_first_seed_that_ends_in_part():
     parts = (Part("a", 0, 100.0), Part("a", 1, 200.0), Part("b", 0, 300.0), Part("b", 1, 400.0))
     told = Reach(250.0, 400.0, "measured", parts).sentence
-    assert "Seeds 0 and 1 with a of all arms will be done; seeds 0 and 1 with b will not be finished" in told
+    assert "seeds 0 and 1 with a of all arms; seeds 0 and 1 with b will not be finished" in told
     told = Reach(150.0, 400.0, "measured", parts).sentence
-    assert "Seed 0 with a of all arms" in told and "seed 1 with a, seeds 0 and 1 with b will not be finished" in told
-    assert "The first seed will be done in part" in Reach(50.0, 400.0, "measured", parts).sentence
+    assert (
+        "It reaches seed 0 with a of all arms" in told
+        and "seed 1 with a, seeds 0 and 1 with b will not be finished" in told
+    )
+    assert "It reaches a part of the first seed" in Reach(50.0, 400.0, "measured", parts).sentence
 
 
 def test_without_a_prediction_nothing_is_promised():

@@ -58,8 +58,8 @@ def init(
 ) -> None:
     """Write a commented study.yaml, sized to a time budget.
 
-    With options it asks nothing. Without any, it asks on a terminal and writes a starter elsewhere. The file's head says
-    the predicted time and what was given up for the budget. Nothing is overwritten, and the hub is not asked.
+    With options it asks nothing. Without any, it asks on a terminal and writes a starter elsewhere. The file's head
+    says the predicted time and what was given up for the budget. Nothing is overwritten, and the hub is not asked.
     """
     path = Path(folder) / "study.yaml"
     step = Asked(str(path), data_dir=None).next("check")

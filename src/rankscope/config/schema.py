@@ -1,8 +1,8 @@
 """The JSON schema of a study file, for editors. In: the pydantic root and the plug-ins that are there. Out: a dict.
 
-Pydantic knows the parsed form; a file may also hold the short ones: a name for a model, a task, an arm or a diagnostic, one
-value for a list of one, and nothing under a section. These are added here. What no schema can say, such as two arms of
-one name, is for ``rankscope check``.
+Pydantic knows the parsed form; a file may also hold the short ones: a name for a model, a task, an arm or a
+diagnostic, one value for a list of one, and nothing under a section. These are added here. What no schema can say, such
+as two arms of one name, is for ``rankscope check``.
 """
 
 from __future__ import annotations
@@ -90,10 +90,15 @@ def _diagnostics(parts: dict[str, Schema]) -> None:
     common = {key: value for key, value in entry["properties"].items() if key != "name"}
     arms = _list_of(common["arms"])
     common["arms"] = entry["properties"]["arms"] = _or_nothing(_one_or_list(arms["items"]))
-    short = {name: _or_nothing({"type": "object", "properties": {**common, **dict.fromkeys(_options("diagnostics", name), {})},
-                                "additionalProperties": False}) for name in names}  # fmt: skip
-    by_name = {"type": "object", "properties": short, "minProperties": 1, "maxProperties": 1,
-               "patternProperties": {_ELSEWHERE: {"type": ["object", "null"]}}, "additionalProperties": False}  # fmt: skip
+    own = {name: common | {option: {} for option in _options("diagnostics", name)} for name in names}
+    by_name = {
+        "type": "object",
+        "properties": {name: _or_nothing(_closed(keys)) for name, keys in own.items()},
+        "patternProperties": {_ELSEWHERE: {"type": ["object", "null"]}},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
     _named(parts, "DiagnoseEntry", [_name_of(names), by_name])
 
 
@@ -123,6 +128,10 @@ def _list_of(schema: Schema) -> Schema:
 
 def _one_or_list(item: Schema) -> Schema:
     return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1, "uniqueItems": True}]}
+
+
+def _closed(keys: Schema) -> Schema:
+    return {"type": "object", "properties": keys, "additionalProperties": False}
 
 
 def _or_nothing(schema: Schema) -> Schema:

@@ -1,7 +1,7 @@
 """The commented study that ``rankscope init`` writes. In: a question, a scale, what to say first. Out: the file's text.
 
-One template for all of them, so that what is predicted, checked and written is one text. Knows what the user's words for
-a task stand for (a name, a file, a folder); knows nothing about time, rows or models.
+One template for all of them, so that what is predicted, checked and written is one text. Knows what the user's words
+for a task stand for (a name, a file, a folder); knows nothing about time, rows or models.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Rates = Literal["auto", "widest", "listed", "fixed"]
 class Scale:
     """How large a study is: all that a budget may take away. The defaults are those of the starter.
 
-    ``rates``: 'auto' (three an arm, extended where the best lies at an end), 'widest' (all five that 'auto' can come to;
-    for predictions), 'listed' (the three and no more) or 'fixed' (one). ``extras``: what no verdict waits for.
+    ``rates``: 'auto' (three an arm, extended where the best lies at an end), 'widest' (all five that 'auto' can come
+    to; for predictions), 'listed' (the three and no more) or 'fixed' (one). ``extras``: what no verdict waits for.
     """
 
     ranks: tuple[int, ...] = (4, 16, 64)

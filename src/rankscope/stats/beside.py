@@ -1,9 +1,9 @@
-"""Several fixed models on the same items: which one to start from. In: their scores. Out: differences, and who can be best.
+"""Several fixed models on the same items: which one to start from. In: their scores. Out: differences, who can be best.
 
-Differences are those of every other model to the first, judged together as one family. Who can be the best is asked of all
-models, not of the one that happened to score highest: multiple comparisons with the best (``mcb``) on the mean over the
-tasks, each with equal weight. Nothing is drawn but items, so every interval is over items. Nats per token count tokens of
-the model's own vocabulary: they are compared only where ``Task.is_comparable``.
+Differences are those of every other model to the first, judged together as one family. Who can be the best is asked of
+all models, not of the one that happened to score highest: multiple comparisons with the best (``mcb``) on the mean over
+the tasks, each with equal weight. Nothing is drawn but items, so every interval is over items. Nats per token count
+tokens of the model's own vocabulary: they are compared only where ``Task.is_comparable``.
 
 Knows nothing about how models were scored.
 
@@ -12,6 +12,7 @@ Legend: N items, M models, T tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -88,8 +89,12 @@ class Beside:
         out = [name for name in best.arms if name not in best.possible]
         tail = f"; {listed(out)} can't be the best" if out else ""
         widest = max(best.gap(a, b).upper for a in best.possible for b in best.possible if a != b)
-        return (f"{listed(best.possible)} can't be told apart as the best: {where} one may be up to {amount(widest, unit)} "
-                f"above another{tail}. Take the one that costs least, or score more items.")  # fmt: skip
+        far = (
+            f"one may be up to {amount(widest, unit)} above another" if math.isfinite(widest) else "anything may be so"
+        )
+        names = listed(best.possible)
+        rest = f"{where} {far}{tail}. Take the one that costs least, or score more items."
+        return f"{names} can't be told apart as the best: {rest}"
 
 
 def beside(models: Sequence[str], tasks: Sequence[Task], level: float = 0.95) -> Beside:
@@ -127,7 +132,7 @@ def _pair(task: Task, model: str, first: str) -> Pair:
 
 
 def _best(models: Sequence[str], tasks: Sequence[Task], margin: float, level: float) -> mcb.Best:
-    """On one task as it is; on the mean of several as ``report.pooling`` has it: each centred, weighted, its stratum."""
+    """On one task as it is; on the mean of several as ``report.pooling`` has it: centred, weighted, its stratum."""
     if len(tasks) == 1:
         arms = [mcb.Scores(model, tasks[0].upward[model][None]) for model in models]
         return mcb.best(arms, margin, tasks[0].clusters, level=level)

@@ -1,14 +1,13 @@
 """Study files that aren't written yet, as studies. In: a question and a store. Out: the scale that fits a time budget.
 
-Every prediction is ``Study.plan``'s, of the very text that would be written. Reads rows to count tokens; no weights and no
-network: where a model or rows are not here, no time is predicted.
+Every prediction is ``Study.plan``'s, of the very text that would be written. Reads rows to count tokens; no weights and
+no network: where a model or rows are not here, no time is predicted.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,13 +16,13 @@ from rankscope.config.starter import Question, Rates, Scale, study_text
 from rankscope.models import locate
 from rankscope.records import ModelRef
 from rankscope.stats.cost import linear_shapes
-from rankscope.study.forecast import train_tokens
-from rankscope.study.sizing import RACED, Prediction, Rung, Sized, fit, ladder, too_small
+from rankscope.study.sizing import Prediction, Rung, Sized, fit, foreseen, ladder, too_small
 from rankscope.study.study import Study
 from rankscope.tasks import task as tasks
+from rankscope.tasks.samples import Sample
 
 RANKS = (1, 4, 16, 64, 256)
-"""The ranks wanted, as far as they are low for the model: whatever the best one is, one tried is within a factor of 2."""
+"""The ranks wanted, as far as they are low for the model: one tried is within a factor of 2 of any that is best."""
 _STEPS = 40  # least steps of a run: with fewer an arm hardly leaves the base, and arms can't be told apart
 _BATCHES = (4096, 2048, 1024, 512, 256)
 _NO_SIZES = "the model has no config.json here that tells its sizes"
@@ -106,8 +105,8 @@ class Drafts:
         """The most that the study takes, also if every ``lr: auto`` is extended as far as it goes. None: not known."""
         if scale not in self._known:
             rates: Rates = "widest" if scale.rates == "auto" else scale.rates
-            found = self.study(replace(scale, rates=rates)).plan(self.store).forecast
-            self._known[scale] = None if found is None else _prediction(found, scale.race)
+            found = foreseen(self.study(replace(scale, rates=rates)).plan(self.store))
+            self._known[scale] = found.raced if found is not None and scale.race else found
         return self._known[scale]
 
     def known(self, scale: Scale) -> Prediction:
@@ -121,11 +120,10 @@ class Drafts:
         study = self.study(scale)
         recipe = study.config.recipe()
         refs = [tasks.resolve(ref, study.data_dir, "train") for ref in study.config.train_refs()]
-        fewest = min(train_tokens(recipe, study.samples(ref)) for ref in refs)
+        fewest = (1 - recipe.validation) * min(sum(map(_tokens, study.samples(ref))) for ref in refs)
         return replace(scale, batch_tokens=next((b for b in _BATCHES if fewest / b >= _STEPS), _BATCHES[-1]))
 
 
-def _prediction(forecast: Any, is_raced: bool) -> Prediction:
-    """The upper end of a forecast; of a race, less what races are known to save of the training."""
-    saved = (1 - RACED) * forecast.train_seconds / forecast.seconds if is_raced and forecast.seconds else 0.0
-    return Prediction(forecast.seconds * (1 - saved), forecast.basis)
+def _tokens(sample: Sample) -> float:
+    """About how many tokens a training row has: four characters each."""
+    return (len(sample.prompt) + len(sample.target)) / 4

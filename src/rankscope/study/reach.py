@@ -1,8 +1,9 @@
-"""What a time budget reaches of a study, and what was left when it ended. In: a study, a store, seconds. Out: sentences.
+"""What a time budget reaches of a study, and what was left when it ended. In: a study, a store, seconds. Out: words.
 
-The declaration stays as it is: a budget decides what is done now, and the same command goes on later. Work goes model by
-model and, within a model, the first seed of all arms before further seeds, so that an answer is there as early as can be;
-that order is the runner's. Here is only predicted how far it comes, by plans of the study's first seeds. No torch.
+The declaration stays as it is: a budget decides what is done now, and the same command goes on later. Work goes model
+by model and, within a model, the first seed of all arms before further seeds, so that an answer is there as early as
+can be; that order is the runner's. Here is only predicted how far it comes, by plans of the study's first seeds. No
+torch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankscope.stats.wording import listed
-from rankscope.study.sizing import Prediction, duration
+from rankscope.study.sizing import Prediction, duration, foreseen
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Reach:
             return f"The budget of {budget} should be enough: {told}."
         is_several = len({part.model for part in self.parts}) > 1
         reached = [part for part in self.parts if part not in self.beyond]
-        done = f"{_seeds(reached, is_several)} of all arms will be done" if reached else "the first seed will be done in part"
-        return (f"The budget of {budget} is not enough: {told}. {done[0].upper()}{done[1:]}; {_seeds(self.beyond, is_several)} will "
-                f"not be finished. The same command goes on later, with about {duration(self.total - self.budget)} left."
-                )  # fmt: skip
+        first = f"{_seeds(reached, is_several)} of all arms" if reached else "a part of the first seed"
+        beyond = f"{_seeds(self.beyond, is_several)} will not be finished"
+        rest = f"The same command goes on later, with about {duration(self.total - self.budget)} left."
+        return f"The budget of {budget} is not enough: {told}. It reaches {first}; {beyond}. {rest}"
 
     def after(self, runs: Sequence[tuple[str, bool]]) -> str:
         """What to know when the budget has ended. ``runs``: as a plan has them, by name with whether they are done."""
@@ -77,14 +78,14 @@ class Reach:
 
 def reach(study: Any, store: Any, budget: float) -> Reach:
     """How far ``budget`` seconds come, by the plans of the study's first seeds. Reads rows, no weights."""
-    whole = study.plan(store).forecast
+    whole = foreseen(study.plan(store))
     if whole is None:
         return Reach(budget, None)
     parts, before = [], 0.0
     for name, of_model in _models(study):
         seconds = 0.0
         for count, seed in enumerate(study.config.seeds, 1):
-            found = _first_seeds(of_model, count).plan(store).forecast
+            found = foreseen(_first_seeds(of_model, count).plan(store))
             seconds = before + (0.0 if found is None else found.seconds)
             parts.append(Part(name, seed, seconds))
         before = seconds

@@ -46,8 +46,8 @@ def ticker(progress: Any, label: str, unit: str, total: int = 0) -> Callable[...
 class SideBySide:
     """Several models on the same items. ``models``: their names, the first is what the others are set against.
 
-    ``scores`` are rows as ``score_model`` has them, with 'model'; a row that failed has 'failed', a message, in place of
-    its values. ``notes``: what could not be compared.
+    ``scores`` are rows as ``score_model`` has them, with 'model'; a row that failed has 'failed', a message, in place
+    of its values. ``notes``: what could not be compared.
     """
 
     models: tuple[str, ...]

@@ -1,7 +1,8 @@
-"""A study's scale for a time budget. In: the scale wanted, a way to predict. Out: what fits, and what was given up for it.
+"""A study's scale for a time budget. In: the scale wanted, a way to predict. Out: what fits, and what was given up.
 
-A ladder of concessions, each on top of those above it: what matters least for the verdict goes first, the seeds go last. The
-first rung whose prediction fits is taken. Knows nothing about rows, models or how a prediction is made; no torch.
+A ladder of concessions, each on top of those above it: what matters least for the verdict goes first, the seeds go
+last. The first rung whose prediction fits is taken. Knows nothing about rows, models or how a prediction is made; no
+torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 from rankscope.config.starter import Scale
 from rankscope.errors import InputError
 from rankscope.stats.wording import number
-from rankscope.study.forecast import MEASURED
 
 RACED = 0.8
 """What is counted of the training where a race runs: raced studies of three seeds took 44 to 78 % of the full grid's
@@ -45,15 +45,22 @@ class Rung:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most seconds that a study is predicted to take, and where the number comes from (``Forecast.basis``)."""
+    """The most seconds that work is predicted to take, those of training in them, and where the numbers come from
+    (``Forecast.basis``)."""
 
     seconds: float
     basis: str
+    train_seconds: float = 0.0
 
     @property
     def text(self) -> str:
-        about = "about" if self.basis == MEASURED else "at least" if self.basis == "lower bound" else "at most about"
-        return f"{about} {duration(self.seconds)} ({self.basis})"
+        return f"{'at least' if self.basis == 'lower bound' else 'up to'} {duration(self.seconds)} ({self.basis})"
+
+    @property
+    def raced(self) -> Prediction:
+        """What is counted where a race runs."""
+        train = RACED * self.train_seconds
+        return replace(self, seconds=self.seconds - self.train_seconds + train, train_seconds=train)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,16 @@ class Sized:
     rung: Rung
     prediction: Prediction | None
     why_not: str = ""
+
+
+def foreseen(plan: Any) -> Prediction | None:
+    """The upper end of what a ``Plan`` predicts; None where it predicts no time."""
+    found = plan.forecast
+    if found is None:
+        return None
+    if hasattr(found, "span"):
+        return Prediction(found.span.high, found.basis, found.train.high)
+    return Prediction(found.seconds, found.basis, found.train_seconds)
 
 
 def ladder(top: Scale, may_drop_seeds: bool = True) -> list[Rung]:
@@ -84,9 +101,8 @@ def ladder(top: Scale, may_drop_seeds: bool = True) -> list[Rung]:
     if len(top.ranks) > 3:
         kept = top.ranks[1:4]
         lost = ", ".join(str(rank) for rank in top.ranks if rank not in kept)
-        down(
-            "ranks", f"rank {lost}: not tried, so that the best rank may lie beyond {kept[0]} to {kept[-1]}", ranks=kept
-        )
+        text = f"ranks {lost}: not tried, so that the best rank may lie beyond {kept[0]} to {kept[-1]}"
+        down("ranks", text, ranks=kept)
     down("race", _RACE, race=True)
     down("rates", _LISTED, rates="listed")
     fewer(150, 500)
