@@ -13,8 +13,8 @@ def test_seeds_that_a_budget_does_not_reach_are_named():
     found = Reach(1.5 * HOUR, 3 * HOUR, "measured", parts)
     assert [part.seed for part in found.beyond] == [1, 2]
     assert found.sentence == (
-        "The budget of 1.5 h is not enough: up to 3 h (measured) of work is left. It reaches seed 0 of all arms; seeds 1 "
-        "and 2 will not be finished. The same command goes on later, with about 1.5 h left."
+        "The budget of 1.5 h is not enough: up to 3 h (measured) of work is left. It reaches seed 0 of all arms; "
+        "seeds 1 and 2 will not be finished. The same command goes on later, with about 1.5 h left."
     )
     assert Reach(4 * HOUR, 3 * HOUR, "measured", parts).sentence.startswith(
         "The budget of 4 h should be enough: up to 3 h"

@@ -176,7 +176,7 @@ def _sized(question: Question, folder: Path, store: str, seconds: float | None, 
     from rankscope.study.drafts import size
     from rankscope.study.sizing import head
 
-    sized = size(question, folder, store, seconds, seeds)
+    sized = size(question, store, seconds, seeds)
     return sized, study_text(question.seen_from(folder), sized.rung.scale, ["", *head(sized, seconds)])
 
 

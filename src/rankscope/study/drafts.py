@@ -7,7 +7,6 @@ no network: where a model or rows are not here, no time is predicted.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import yaml
 
@@ -39,16 +38,14 @@ def full_scale(model: str, seeds: int | None = None) -> Scale:
     return replace(scale, ranks=tuple(rank for rank in RANKS if rank < most) or RANKS[:1])
 
 
-def size(
-    question: Question, folder: Path, store: str | None = None, budget: float | None = None, seeds: int | None = None
-) -> Sized:
-    """The scale of a study file in ``folder``; paths of ``question`` start at the working folder.
+def size(question: Question, store: str | None = None, budget: float | None = None, seeds: int | None = None) -> Sized:
+    """The scale of a study file. Paths of ``question`` start at the working folder.
 
     Raises InputError for what ``check`` would refuse, as far as it is here, and if even the smallest study takes longer
     than ``budget`` seconds.
     """
     top = full_scale(question.model, seeds)
-    drafts = Drafts(question, folder, store)
+    drafts = Drafts(question, store)
     missing = drafts.missing(top)
     drafts.check(top, not missing)
     if missing:
@@ -65,16 +62,16 @@ def size(
 
 
 class Drafts:
-    """One draft a scale."""
+    """One draft a scale. The file will name its paths from its own folder, which need not be there yet."""
 
-    def __init__(self, question: Question, folder: Path, store: str | None = None):
-        self.question, self.folder, self.store = question.seen_from(folder), folder, store
+    def __init__(self, question: Question, store: str | None = None):
+        self.question, self.store = question, store
         self._first: Study | None = None
         self._known: dict[Scale, Prediction | None] = {}
 
     def study(self, scale: Scale) -> Study:
         """The study that the text would be. Raises ConfigError."""
-        config = from_dict(yaml.safe_load(study_text(self.question, scale)), folder=self.folder)
+        config = from_dict(yaml.safe_load(study_text(self.question, scale)))
         if self._first is None:
             self._first = Study(config)
         return self._first.like(config)
