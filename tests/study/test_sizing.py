@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 
 from rankscope.config.starter import Question, Scale
 from rankscope.errors import InputError
-from rankscope.study.drafts import Drafts, full_scale, size
+from rankscope.study.drafts import full_scale, size
 from rankscope.study.sizing import Prediction, Rung, Sized, fit, foreseen, head, ladder
 
 TOP = Scale(ranks=(1, 4, 16, 64, 256))
@@ -89,20 +90,17 @@ def test_ranks_are_low_for_the_model():
     assert full_scale("some/hub-model", seeds=2) == Scale(seeds=2)
 
 
-PEOPLE = Question("demo", ({"task": "demo_people"},), ({"task": "demo_facts"},))
-
-
-def test_the_bundled_model_is_sized_by_its_own_plan():
-    top = full_scale("demo")
-    drafts = Drafts(PEOPLE)
-    whole = drafts.predict(top).seconds
-    smallest = drafts.predict(ladder(top)[-1].scale).seconds
-    assert smallest < whole / 5
-    found = size(PEOPLE, budget=(smallest * whole) ** 0.5)
-    assert found.rung.given_up and found.prediction.seconds <= (smallest * whole) ** 0.5 * 1.5
-    assert found.rung.scale.batch_tokens < 4096  # else a run has hardly a step
+def test_a_study_is_sized_by_its_own_plan(tmp_path):
+    path = tmp_path / "sums.jsonl"
+    rows = ({"prompt": f"What is {i} + 1?", "completion": str(i + 1)} for i in range(400))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    question = Question("demo", ({"task": "data", "path": str(path), "name": "sums"},), ())
+    whole = size(question).prediction.seconds
+    found = size(question, budget=whole / 4)
+    assert found.rung.given_up and found.prediction.seconds <= whole / 4
+    assert found.rung.scale.batch_tokens == 256  # with more a run would have hardly a step
     with pytest.raises(InputError, match="the smallest study takes .*1 seed, ranks") as error:
-        size(PEOPLE, budget=smallest / 100)
+        size(question, budget=whole / 10000)
     assert "Give it --budget 1m" in str(error.value)
 
 
