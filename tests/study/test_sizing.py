@@ -10,6 +10,7 @@ import pytest
 
 from rankscope.config.starter import Question, Scale
 from rankscope.errors import InputError
+from rankscope.study import drafts
 from rankscope.study.drafts import full_scale, size
 from rankscope.study.sizing import Prediction, Rung, Sized, fit, foreseen, head, ladder
 
@@ -90,18 +91,21 @@ def test_ranks_are_low_for_the_model():
     assert full_scale("some/hub-model", seeds=2) == Scale(seeds=2)
 
 
-def test_a_study_is_sized_by_its_own_plan(tmp_path):
+def test_a_study_is_sized_by_its_own_plan(tmp_path, monkeypatch):
+    """The plans are real; what a run takes is planted, so that this doesn't hang on how busy the machine is."""
     path = tmp_path / "sums.jsonl"
     rows = ({"prompt": f"What is {i} + 1?", "completion": str(i + 1)} for i in range(400))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     question = Question("demo", ({"task": "data", "path": str(path), "name": "sums"},), ())
-    whole = size(question).prediction.seconds
-    found = size(question, budget=whole / 4)
-    assert found.rung.given_up and found.prediction.seconds <= whole / 4
+    monkeypatch.setattr(drafts, "foreseen", lambda plan: Prediction(10.0 * len(plan.runs), "measured", 10.0))
+    assert size(question).prediction.seconds == 280.0  # 4 arms, 5 rates of the first seed, 2 more seeds
+    found = size(question, budget=150.0)
+    assert (found.prediction.seconds, found.rung.scale.seeds, found.rung.scale.rates) == (120.0, 3, "fixed")
     assert found.rung.scale.batch_tokens == 256  # with more a run would have hardly a step
-    with pytest.raises(InputError, match="the smallest study takes .*1 seed, ranks") as error:
-        size(question, budget=whole / 10000)
+    with pytest.raises(InputError, match="the smallest study takes up to 40 s .*1 seed, ranks") as error:
+        size(question, budget=30.0)
     assert "Give it --budget 1m" in str(error.value)
+    assert size(question, budget=130.0, seeds=2).rung.scale.seeds == 2
 
 
 def test_what_is_not_here_is_not_predicted_and_the_hub_is_not_asked(monkeypatch):
