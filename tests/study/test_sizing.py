@@ -12,7 +12,7 @@ from rankscope.config.starter import Question, Scale
 from rankscope.errors import InputError
 from rankscope.study import drafts
 from rankscope.study.drafts import full_scale, size
-from rankscope.study.sizing import Prediction, Rung, Sized, fit, foreseen, head, ladder
+from rankscope.study.sizing import Prediction, Rung, Sized, fit, foreseen, head, ladder, too_small
 
 TOP = Scale(ranks=(1, 4, 16, 64, 256))
 RATES = {"auto": 5, "listed": 3, "fixed": 1}
@@ -66,8 +66,11 @@ def test_a_few_predictions_are_enough():
 
 def test_of_a_range_the_upper_end_counts():
     span = types.SimpleNamespace
-    ahead = span(span=span(high=90.0), train=span(high=60.0), basis="uncalibrated")
-    assert foreseen(span(forecast=ahead)) == Prediction(90.0, "uncalibrated", 60.0)
+    ahead = span(span=span(low=9.0, high=90.0, value=None), train=span(high=60.0), basis="uncalibrated")
+    found = foreseen(span(forecast=ahead))
+    assert found == Prediction(90.0, "uncalibrated", 60.0, 9.0) and found.text == "9 s to 2 min (uncalibrated)"
+    ahead.span.value = 40.0
+    assert foreseen(span(forecast=ahead)).text == "up to 2 min (uncalibrated)"
     assert foreseen(span(forecast=None)) is None
 
 
@@ -98,14 +101,18 @@ def test_a_study_is_sized_by_its_own_plan(tmp_path, monkeypatch):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     question = Question("demo", ({"task": "data", "path": str(path), "name": "sums"},), ())
     monkeypatch.setattr(drafts, "foreseen", lambda plan: Prediction(10.0 * len(plan.runs), "measured", 10.0))
-    assert size(question).prediction.seconds == 280.0  # 4 arms, 5 rates of the first seed, 2 more seeds
     found = size(question, budget=150.0)
     assert (found.prediction.seconds, found.rung.scale.seeds, found.rung.scale.rates) == (120.0, 3, "fixed")
     assert found.rung.scale.batch_tokens == 256  # with more a run would have hardly a step
-    with pytest.raises(InputError, match="the smallest study takes up to 40 s .*1 seed, ranks") as error:
-        size(question, budget=30.0)
-    assert "Give it --budget 1m" in str(error.value)
-    assert size(question, budget=130.0, seeds=2).rung.scale.seeds == 2
+
+
+def test_a_budget_that_no_study_fits_is_an_error_with_the_least_time():
+    error = too_small(Prediction(620.0, "measured"), ladder(TOP)[-1].scale, 300.0)
+    assert isinstance(error, InputError)
+    assert str(error) == (
+        "--budget: the smallest study takes up to 10 min (measured): 1 seed, ranks 4, 16, 64 and full SFT, 500 rows, "
+        "150 items a task (got '5 min'). Give it --budget 11m, fewer tasks, or a smaller model"
+    )
 
 
 def test_what_is_not_here_is_not_predicted_and_the_hub_is_not_asked(monkeypatch):

@@ -27,14 +27,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a budget comes. ``total``: seconds of all that is left, None where time can't be predicted.
+    """How far a budget comes. ``left``: what all that isn't done takes, None where time can't be predicted.
 
     ``parts`` come in the order of the work.
     """
 
     budget: float
-    total: float | None
-    basis: str = ""
+    left: Prediction | None
     parts: tuple[Part, ...] = ()
 
     @property
@@ -46,19 +45,21 @@ class Reach:
     def sentence(self) -> str:
         """What to know before the work starts."""
         budget = duration(self.budget)
-        if self.total is None:
+        if self.left is None:
             return f"No time can be predicted. What is unfinished after {budget} is left for the same command."
-        if not self.total:
+        if not self.left.seconds:
             return "Nothing is left to train or to score."
-        told = f"{Prediction(self.total, self.basis).text} of work is left"
+        told = f"{self.left.text} of work is left"
         if not self.beyond:
             return f"The budget of {budget} should be enough: {told}."
         is_several = len({part.model for part in self.parts}) > 1
         reached = [part for part in self.parts if part not in self.beyond]
         first = f"{_seeds(reached, is_several)} of all arms" if reached else "a part of the first seed"
-        beyond = f"{_seeds(self.beyond, is_several)} will not be finished"
-        rest = f"The same command goes on later, with about {duration(self.total - self.budget)} left."
-        return f"The budget of {budget} is not enough: {told}. It reaches {first}; {beyond}. {rest}"
+        least = self.left.seconds if self.left.least_seconds is None else self.left.least_seconds
+        enough, will = ("may not be enough", "may") if least <= self.budget else ("is not enough", "will")
+        beyond = f"{_seeds(self.beyond, is_several)} {will} not be finished"
+        rest = f"The same command goes on later, with up to {duration(self.left.seconds - self.budget)} left."
+        return f"The budget of {budget} {enough}: {told}. It reaches {first}; {beyond}. {rest}"
 
     def after(self, runs: Sequence[tuple[str, bool]]) -> str:
         """What to know when the budget has ended. ``runs``: as a plan has them, by name with whether they are done."""
@@ -69,10 +70,12 @@ class Reach:
             every.setdefault(seed, []).append(arm)
             if not is_done:
                 left.setdefault(seed, []).append(arm)
-        parts = []
+        seeds: dict[str, list[str]] = {}
         for seed, arms in left.items():
-            names = "all arms" if arms == every[seed] else listed(list(dict.fromkeys(arms)))
-            parts.append(f"{seed} of {names}" if seed else names)
+            names = "all arms" if seed and arms == every[seed] else listed(list(dict.fromkeys(arms)))
+            seeds.setdefault(names, []).append(seed)
+        parts = [f"seed{'s' * (len(own) > 1)} {listed(own)} of {names}" if own[0] else names
+                 for names, own in seeds.items()]  # fmt: skip
         return f"Left out for the budget of {duration(self.budget)}: {'; '.join(parts) or 'some scores'}."
 
 
@@ -89,13 +92,13 @@ def reach(study: Any, store: Any, budget: float) -> Reach:
             seconds = before + (0.0 if found is None else found.seconds)
             parts.append(Part(name, seed, seconds))
         before = seconds
-    return Reach(budget, whole.seconds, whole.basis, tuple(parts))
+    return Reach(budget, whole, tuple(parts))
 
 
 def _arm_and_seed(name: str) -> tuple[str, str]:
     """Of a run's name; an arm that exists already has no seed."""
     parts = name.split("/")
-    return (parts[2], f"seed {parts[4].removeprefix('seed')}") if len(parts) == 5 else (parts[-1], "")
+    return (parts[2], parts[4].removeprefix("seed")) if len(parts) == 5 else (parts[-1], "")
 
 
 def _models(study: Any) -> Iterator[tuple[str, Any]]:

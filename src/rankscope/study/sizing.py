@@ -46,21 +46,27 @@ class Rung:
 @dataclass(frozen=True)
 class Prediction:
     """The most seconds that work is predicted to take, those of training in them, and where the numbers come from
-    (``Forecast.basis``)."""
+    (``Forecast.basis``). ``least_seconds`` where all that is known is a range."""
 
     seconds: float
     basis: str
     train_seconds: float = 0.0
+    least_seconds: float | None = None
 
     @property
     def text(self) -> str:
-        return f"{'at least' if self.basis == 'lower bound' else 'up to'} {duration(self.seconds)} ({self.basis})"
+        most = duration(self.seconds)
+        if self.least_seconds is not None and duration(self.least_seconds) != most:
+            return f"{duration(self.least_seconds)} to {most} ({self.basis})"
+        return f"{'at least' if self.basis == 'lower bound' else 'up to'} {most} ({self.basis})"
 
     @property
     def raced(self) -> Prediction:
         """What is counted where a race runs."""
         train = RACED * self.train_seconds
-        return replace(self, seconds=self.seconds - self.train_seconds + train, train_seconds=train)
+        seconds = self.seconds - self.train_seconds + train
+        least = None if self.least_seconds is None else self.least_seconds * seconds / self.seconds
+        return Prediction(seconds, self.basis, train, least)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ def foreseen(plan: Any) -> Prediction | None:
     if found is None:
         return None
     if hasattr(found, "span"):
-        return Prediction(found.span.high, found.basis, found.train.high)
+        span = found.span
+        return Prediction(span.high, found.basis, found.train.high, span.low if span.value is None else None)
     return Prediction(found.seconds, found.basis, found.train_seconds)
 
 
@@ -138,6 +145,8 @@ def too_small(least: Prediction, scale: Scale, budget: float) -> InputError:
         f"{scale.rows} rows, {scale.items} items a task"
     )
     hint = f"Give it --budget {math.ceil(least.seconds / 60)}m, fewer tasks, or a smaller model"
+    if least.least_seconds is not None:
+        hint += ". The range narrows once a study of this model has run on this machine (--store DIR)"
     return InputError(what, got=duration(budget), where="--budget", hint=hint)
 
 
