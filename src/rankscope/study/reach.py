@@ -29,7 +29,7 @@ class Part:
 class Reach:
     """How far a budget comes. ``left``: what all that isn't done takes, None where time can't be predicted.
 
-    ``parts`` come in the order of the work.
+    ``parts``, in the order of the work, are there where the budget doesn't hold all of it.
     """
 
     budget: float
@@ -82,8 +82,8 @@ class Reach:
 def reach(study: Any, store: Any, budget: float) -> Reach:
     """How far ``budget`` seconds come, by the plans of the study's first seeds. Reads rows, no weights."""
     whole = foreseen(study.plan(store))
-    if whole is None:
-        return Reach(budget, None)
+    if whole is None or whole.seconds <= budget:  # what fits as a whole needs no parts
+        return Reach(budget, whole)
     parts, before = [], 0.0
     for name, of_model in _models(study):
         seconds = 0.0
