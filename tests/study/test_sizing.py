@@ -85,8 +85,8 @@ def test_the_head_says_the_time_its_basis_and_what_is_gone():
         "a race counted as 80 % of its training" in told.replace("\n", " ") and max(map(len, told.splitlines())) <= 116
     )
     assert head(Sized(Rung(TOP), Prediction(60.0, "measured")), 90.0)[-1] == "Nothing was given up for it."
-    told = head(Sized(Rung(TOP), None, "not on this machine: mmlu"), 90.0)
-    assert told == ["Not sized to 2 min: not on this machine: mmlu. Once that is there: rankscope plan"]
+    told = head(Sized(Rung(TOP), None, "not in local files: mmlu"), 90.0)
+    assert told == ["Not sized to 2 min: not in local files: mmlu. Its time, once these can be read: rankscope plan"]
 
 
 def test_ranks_are_low_for_the_model():
@@ -124,4 +124,4 @@ def test_what_is_not_here_is_not_predicted_and_the_hub_is_not_asked(monkeypatch)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     found = size(Question("some/hub-model", ({"task": "gsm8k"},), ({"task": "mmlu"},)), budget=3600.0)
     assert found.prediction is None and found.rung.given_up == ()
-    assert found.why_not == "not on this machine: hub-model, gsm8k, gsm8k@5shot, mmlu"
+    assert found.why_not == "not in local files: hub-model, gsm8k, gsm8k@5shot, mmlu"

@@ -77,13 +77,13 @@ class Drafts:
         return self._first.like(config)
 
     def missing(self, scale: Scale) -> str:
-        """What isn't here, so that the hub would have to be asked; nothing if all is."""
+        """What is in no file or folder here, so that the hub would have to be asked; nothing if all is."""
         study = self.study(scale)
         found = [m.name for m in study.config.models() if not locate.place(m).is_local and locate.shape(m) is None]
         train = [(ref, "train") for ref in study.config.train_refs()]
         tests = [(ref, None) for ref, _ in study.config.evaluations(None)]
         found += [ref.name for ref, split in (*train, *tests) if not tasks.is_local(ref, study.data_dir, split)]
-        return f"not on this machine: {', '.join(dict.fromkeys(found))}" if found else ""
+        return f"not in local files: {', '.join(dict.fromkeys(found))}" if found else ""
 
     def check(self, scale: Scale, is_all_here: bool) -> None:
         """As ``rankscope check`` does; where the hub would have to be asked, only the rows that lie here."""

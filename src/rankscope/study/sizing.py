@@ -154,7 +154,7 @@ def head(sized: Sized, budget: float | None) -> list[str]:
     """What a study file's head says about its time: the prediction with its basis, and what was given up."""
     if sized.prediction is None:
         what = "No time is predicted" if budget is None else f"Not sized to {duration(budget)}"
-        return _wrapped(f"{what}: {sized.why_not}. Once that is there: rankscope plan")
+        return _wrapped(f"{what}: {sized.why_not}. Its time, once these can be read: rankscope plan")
     told = f"Predicted on the machine this was written on: {sized.prediction.text}"
     if sized.rung.scale.rates == "auto":
         told += ", with all the learning rates that lr: auto may add"
