@@ -14,20 +14,21 @@ import pytest
 import typer
 
 from rankscope.cli.main import app, main
-from rankscope.cli.verbs import parse_duration
+from rankscope.cli.options import parse_duration
 
 VERBS = [
-    "demo",
     "init",
+    "schema",
+    "demo",
     "check",
     "plan",
     "run",
     "status",
     "compare",
     "report",
-    "score",
     "list",
     "gc",
+    "score",
     "recommend",
     "propose",
     "doctor",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankscope.clock import Clock
 from rankscope.config import StudyConfig, from_dict, load
@@ -22,6 +22,9 @@ from rankscope.study.result import StudyResult
 from rankscope.study.standing import Standing, standing
 from rankscope.study.texts import item_texts
 from rankscope.tasks import task as tasks
+
+if TYPE_CHECKING:
+    from rankscope.study.reach import Reach
 
 
 class Study:
@@ -42,6 +45,12 @@ class Study:
         study = cls(config, data_dir)
         study.source, study.overrides = None if isinstance(source, dict) else source, tuple(overrides)
         return study
+
+    def like(self, config: StudyConfig) -> Study:
+        """A study that asks something a little different of the same data: what was read of rows is shared."""
+        other = Study(config, self.data_dir)
+        other._rows, other.row_facts = self._rows, self.row_facts
+        return other
 
     @classmethod
     def demo(cls) -> Study:
@@ -92,6 +101,12 @@ class Study:
             return make_plan(self, None)
         with Store.open(store, write=False) as opened:
             return make_plan(self, opened)
+
+    def reach(self, store: str | Path, budget_seconds: float) -> Reach:
+        """How far a time budget comes, before it is spent. Reads no weights."""
+        from rankscope.study.reach import reach
+
+        return reach(self, store, budget_seconds)
 
     def arm_trials(self, model, train: TaskRef) -> list[list[RunSpec]]:
         """The first seed's run of every trained arm at each rate its declaration names, arm by arm."""
