@@ -138,11 +138,11 @@ def unscored(candidate: Candidate) -> str:
     return "is not scored yet" if candidate.is_awaited else "has no in-domain scores"
 
 
-def barred(candidate: Candidate, tier: Tier, retain: float | None) -> Excluded:
-    """Why retention keeps the arm out."""
-    kept = candidate.retention
+def barred(candidate: Candidate, tier: Tier, retain: float | None, asked: str = "") -> Excluded:
+    """Why retention keeps the arm out; ``asked`` is how the share is written (empty: in per cent)."""
+    kept, asked = candidate.retention, asked or (f"{retain:.1%}" if retain is not None else "")
     if falls_short(candidate, retain):
-        why = f"keeps {kept.high:.1%} at most, {retain:.1%} is asked for"
+        why = f"keeps {kept.high:.1%} at most, {asked} is asked for"
     elif tier == "none shown to be kept":
         why = "shown to keep less than another rank, by more than the margin"
     elif candidate.kept == "lost":
@@ -150,7 +150,7 @@ def barred(candidate: Candidate, tier: Tier, retain: float | None) -> Excluded:
     elif candidate.kept == "no data" or (retain is not None and kept is None):
         why = "what it kept wasn't measured, and other arms are shown to have kept it"
     elif candidate.kept == "shown":
-        why = f"shown to keep {kept.low:.1%}, less than the {retain:.1%} asked for"
+        why = f"shown to keep {kept.low:.1%}, less than the {asked} asked for"
     else:
         why = "not shown to have kept what the base knew, as other arms are"
     return Excluded(candidate.arm, candidate.rank, why)
