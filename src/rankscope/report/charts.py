@@ -17,7 +17,6 @@ from rankscope.report.drawing import (
     BARS,
     BASE,
     DIVERGING,
-    FULL,
     INK,
     SHORT,
     TALL,
@@ -28,6 +27,7 @@ from rankscope.report.drawing import (
     title_of,
     unit_scale,
 )
+from rankscope.report.hues import FULL
 from rankscope.report.inside_charts import heat_maps
 from rankscope.report.matched_chart import matched_charts
 from rankscope.report.rows import Headline, ScoreRow

@@ -14,7 +14,7 @@ from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.answer_rows import Advice
 from rankscope.report.cells import Cell, Table, Widget, columns, where
-from rankscope.report.drawing import colours
+from rankscope.report.hues import colours
 from rankscope.report.rows import Headline
 from rankscope.report.view import View
 from rankscope.stats.choice import PREFERENCES, Prefer
