@@ -126,7 +126,7 @@ def test_a_share_to_retain_asks_for_the_whole_interval():
     assert third.tier == "none shown to be kept" and "no rank is shown to keep as much as asked for" in third.reason
     none = recommend([c for c in arms if c.rank == 16], MARGIN, retain=0.95)
     assert none.tier == "none shown to be kept" and none.arm == "r16"
-    assert "no rank is shown to keep as much as asked for" in none.reason
+    assert "no rank is shown to keep as much as asked for: each is shown to keep less" in none.reason
 
 
 def test_an_arm_without_a_shown_gain_is_recommended_only_with_that_said():

@@ -51,16 +51,18 @@ def not_yet(awaited: Sequence[str]) -> list[str]:
     return [f"{listed(awaited)} {'is' if len(awaited) == 1 else 'are'} not scored yet"] if awaited else []
 
 
-def caveat(tier: Tier, able: Sequence[Candidate], chosen: Candidate) -> list[str]:
+def caveat(tier: Tier, able: Sequence[Candidate], chosen: Candidate, retain: float | None = None) -> list[str]:
     """What must be said of retention with whatever arm is chosen from this tier; nothing for the first."""
-    words = {c.kept for c in able}
+    words, falls_behind = {c.kept for c in able}, all(falls_short(c, retain) for c in able)
     if tier != "none shown to be kept":
         return []
     if words == {"no data"}:
         return ["what was kept wasn't measured"]
-    if words == {"lost"}:
+    if words == {"lost"} and not falls_behind:
         return ["every rank left is shown to forget"]
-    said = "no rank is shown to keep " + ("as much as asked for" if "shown" in words else "what the base knew")
+    said = "no rank is shown to keep "
+    said += "as much as asked for" if "shown" in words or falls_behind else "what the base knew"
+    said += ": each is shown to keep less" if falls_behind else ""
     return [said + (f", and {chosen.arm} is shown to forget" if chosen.kept == "lost" else "")]
 
 

@@ -117,7 +117,7 @@ class Recommender:
         barred = [advice.barred(c, tier, retain) for c in scored if c.arm not in names]
         beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
         is_told_apart = bool(barred or beaten) or len(scored) + len(awaited) == 1
-        said = [*advice.not_yet(awaited), *advice.caveat(tier, able, chosen)]
+        said = [*advice.not_yet(awaited), *advice.caveat(tier, able, chosen, retain)]
         decisive = _decisive(able, found, chosen, rule, prefer)
         more = _more(decisive, found)
         without = self._compare(scored) if barred else None

@@ -40,7 +40,7 @@
     svg.setAttribute("viewBox", "0 0 " + width + " " + height);
     svg.setAttribute("height", height);
     if (!arms.length) return;
-    var xs = extent(arms, "kept", [100]), ys = extent(arms, "gain", [0]);
+    var xs = extent(arms, "kept", [100]), ys = extent(arms, "gain", []);
     function x(value) { return left + (value - xs[0]) / (xs[1] - xs[0]) * (width - left - right); }
     function y(value) { return height - bottom - (value - ys[0]) / (ys[1] - ys[0]) * (height - top - bottom); }
 
