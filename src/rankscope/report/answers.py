@@ -109,7 +109,10 @@ def against_full(view: View) -> Section | None:
               tuple(_aspect_row(a) for a in row.aspects), (2,))
         for i, row in enumerate(rows)
     )  # fmt: skip
-    intro = "The recommended arm beside full supervised fine-tuning. What the study has nothing for is said so."
+    intro = (
+        "Drawn: every rank against full supervised fine-tuning. Below, point by point: the recommended arm beside it. "
+        "What the study has nothing for is said so."
+    )
     return Section("against-full", "Against full SFT, point by point", intro, tables, "Against full")
 
 

@@ -110,6 +110,11 @@ def falls_short(candidate: Candidate, retain: float | None) -> bool:
     return retain is not None and candidate.retention is not None and candidate.retention.high < retain
 
 
+def binding(able: Sequence[Candidate], retain: float | None) -> float | None:
+    """The share asked for, if it decides who is ``able``; None if all of them fall short of it, so that it can't."""
+    return None if all(falls_short(c, retain) for c in able) else retain
+
+
 def choose(tier: Sequence[Candidate], found: Best, margin: float, prefer: Prefer) -> tuple[Candidate, Rule]:
     """The arm to recommend and by which rule; ``found`` compares the arms of the tier, one at least."""
     if len(tier) == 1:

@@ -19,7 +19,7 @@ import numpy as np
 from rankscope.records import Needed
 from rankscope.stats import advice
 from rankscope.stats.advice import Excluded, RunnerUp
-from rankscope.stats.choice import Candidate, Prefer, Rule, Tier, best_seen, by_tier, choose, preference
+from rankscope.stats.choice import Candidate, Prefer, Rule, Tier, best_seen, binding, by_tier, choose, preference
 from rankscope.stats.mcb import Best, Gap, Remembered
 from rankscope.stats.power import needed
 from rankscope.stats.wording import Unit
@@ -114,7 +114,8 @@ class Recommender:
         ranks = [c.rank for c in able if c.arm in found.possible]
         span = min(ranks), max(ranks)
         names = {c.arm for c in able}
-        barred = [advice.barred(c, tier, retain) for c in scored if c.arm not in names]
+        asked = binding(able, retain)
+        barred = [advice.barred(c, tier, asked) for c in scored if c.arm not in names]
         beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
         is_told_apart = bool(barred or beaten) or len(scored) + len(awaited) == 1
         said = [*advice.not_yet(awaited), *advice.caveat(tier, able, chosen, retain)]

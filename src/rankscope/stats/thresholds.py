@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rankscope.stats import advice
-from rankscope.stats.choice import PREFERENCES, Candidate, Prefer
+from rankscope.stats.choice import PREFERENCES, Candidate, Prefer, binding
 from rankscope.stats.recommend import Recommendation, Recommender
 
 ASKED = "{asked}"
@@ -70,7 +70,8 @@ def _piece(recommender: Recommender, above: float | None, upto: float | None) ->
 def _at(recommender: Recommender, retain: float | None, prefer: Prefer) -> Recommendation:
     """The recommendation with sentences that hold for other shares too, and without the comparison."""
     found = recommender.under(retain, prefer)
-    compared = set(found.compared.arms) if found.compared else set()
-    barred = {c.arm: advice.barred(c, found.tier, retain, ASKED) for c in recommender.scored if c.arm not in compared}
+    names = set(found.compared.arms) if found.compared else set()
+    asked = binding([c for c in recommender.scored if c.arm in names], retain)
+    barred = {c.arm: advice.barred(c, found.tier, asked, ASKED) for c in recommender.scored if c.arm not in names}
     excluded = tuple(barred.get(e.arm, e) for e in found.excluded)
     return replace(found, excluded=excluded, compared=None)
