@@ -113,7 +113,7 @@ def _table(row: Advice, name: str, caption: str) -> Table:
          Cell(group[0].choices[mine].reason))
         for group in groups
     )  # fmt: skip
-    return Table(name, caption, heads, rows)
+    return Table(name, caption, heads, rows, is_folded=True)
 
 
 def _in_short(piece: Piece, prefer: Prefer) -> tuple:
@@ -148,6 +148,7 @@ def _data(view: View, row: Advice) -> dict[str, Any]:
         "texts": list(texts),
         "states": _STATES,
         "words": {
+            "title": _title(view, row),
             "slider": "How much of what the base knew must be kept?",
             "prefer": "Among arms that are good enough",
             "unasked": NOT_ASKED,
@@ -162,6 +163,12 @@ def _data(view: View, row: Advice) -> dict[str, Any]:
             "columns": ["Arm", "Kept, %", f"Gain, {unit}", "Place", "Why"],
         },
     }
+
+
+def _title(view: View, row: Advice) -> str:
+    """Which model and train task it is about."""
+    place = where(view, row.model, row.train)
+    return place[:1].upper() + place[1:]
 
 
 def _own(row: Advice) -> str:

@@ -84,21 +84,28 @@
 
   // Names beside the marks, the most important first; one that finds no room near its mark is left to the table.
   function label(svg, arms, places, x, y, end) {
-    var taken = [];
+    var marks = arms.map(function (arm) { return [x(arm.kept[0]), y(arm.gain[0]), arm.arm]; });
+    // Boxes as [left, right, top, bottom].
+    var taken = marks.map(function (at) {
+      var half = places[at[2]][0] === "recommended" ? 13 : 7;
+      return [at[0] - half, at[0] + half, at[1] - half, at[1] + half];
+    });
     arms.slice().reverse().forEach(function (arm) {
       var state = places[arm.arm][0], node = make("text", svg, { class: "name " + state }, arm.arm);
-      var long = node.getComputedTextLength ? node.getComputedTextLength() : 7 * arm.arm.length;
-      var cx = x(arm.kept[0]), cy = y(arm.gain[0]), gap = state === "recommended" ? 16 : 10;
-      var spots = [[gap, -7], [gap, 16], [-gap - long, -7], [-gap - long, 16], [gap, -21], [gap, 30]];
-      var spot = spots.map(function (by) { return [cx + by[0], cy + by[1]]; }).find(function (at) {
-        return at[0] + long <= end && at[0] >= 50 && taken.every(function (box) {
-          return at[0] > box[0] + box[2] + 3 || at[0] + long + 3 < box[0] || Math.abs(at[1] - box[1]) > 13;
+      var long = node.getComputedTextLength(), cx = x(arm.kept[0]), cy = y(arm.gain[0]), gap = state === "recommended" ? 15 : 9;
+      var spots = [];
+      [-7, 16, -20, 29, -33, 42].forEach(function (down) {
+        spots.push([cx + gap, cy + down], [cx - gap - long, cy + down], [cx - long / 2, cy + down * 1.3]);
+      });
+      var free = spots.map(function (at) { return [at[0] - 2, at[0] + long + 2, at[1] - 10, at[1] + 3, at]; }).find(function (box) {
+        return box[0] >= 50 && box[1] <= end && taken.every(function (other) {
+          return box[0] > other[1] || box[1] < other[0] || box[2] > other[3] || box[3] < other[2];
         });
       });
-      if (!spot) return node.remove();
-      taken.push([spot[0], spot[1], long]);
-      node.setAttribute("x", spot[0]);
-      node.setAttribute("y", spot[1]);
+      if (!free) return node.remove();
+      taken.push(free);
+      node.setAttribute("x", free[4][0]);
+      node.setAttribute("y", free[4][1]);
     });
   }
 
@@ -139,7 +146,9 @@
   }
 
   window.rankscope.widget("frontier", function (box, data) {
-    var id = (box.id || "frontier") + "-" + count++, words = data.words, ui = controls(box, data, id);
+    var id = (box.id || "frontier") + "-" + count++, words = data.words;
+    make("p", box, { class: "title" }, words.title);
+    var ui = controls(box, data, id);
     var live = make("div", box, { class: "answer", role: "status" });
     var first = make("p", live, { class: "head" }), why = make("p", live, { class: "why-so" });
     var svg = make("svg", box, { class: "plane", role: "img", width: "100%" });
