@@ -21,7 +21,10 @@ def full_charts(view: View) -> list[Chart]:
     """Differences to full SFT, in the order of the comparisons; none where no LoRA arm was compared with it."""
     found, ranks = [], {a.name: a.top_rank or 0 for a in view.arms if a.kind == "lora"}
     fulls = {a.name for a in view.arms if a.kind == "full"}
-    for i, (model, train) in enumerate(_answered(view)):
+    answered = {(a.model, a.train) for a in view.advice if a.aspects}  # those that have the section
+    for i, (model, train) in enumerate(view.blocks):
+        if (model, train) not in answered:
+            continue
         mine = [e for e in view.effects if (e.model, e.train) == (model, train) and e.contrast.other in fulls
                 and e.contrast.arm in ranks]  # fmt: skip
         for j, (task, role) in enumerate(dict.fromkeys((e.task, e.role) for e in mine)):
@@ -37,11 +40,6 @@ def full_charts(view: View) -> list[Chart]:
             title = f"LoRA minus full SFT, {task}{_role(task, role)}"
             found.append(Chart(f"full-{i}-{j}", "against-full", title, caption, said, _spec(view, rows), "small"))
     return found
-
-
-def _answered(view: View) -> list[tuple[str, str]]:
-    """The (model, train task) pairs that have the section."""
-    return [(a.model, a.train) for a in view.advice if a.aspects]
 
 
 def _role(task: str, role: str) -> str:
