@@ -65,6 +65,7 @@ def test_the_slider_is_moved_with_the_keyboard_and_tells_where_it_stands(moved):
     from selenium.webdriver.common.keys import Keys
 
     driver, _, _ = moved
+    driver.find_element("css selector", f"{ONE} input[value=gain]").click()
     slider = driver.find_element("css selector", f"{ONE} input[type=range]")
     slider.send_keys(Keys.HOME)
     assert slider.get_attribute("aria-valuetext") == "not asked"
@@ -74,6 +75,12 @@ def test_the_slider_is_moved_with_the_keyboard_and_tells_where_it_stands(moved):
     assert "99 %. Recommended: lora-r1" in drawing and "lora-r16 left out" in drawing
     assert driver.find_element("css selector", f"{ONE} .answer").get_attribute("role") == "status"
     assert driver.execute_script(f"return document.querySelector('{ONE} svg line.asked').getAttribute('x1') > 0")
+    hue = f"return getComputedStyle(document.querySelector('{ONE} .arm.recommended')).color"
+    assert driver.execute_script(hue) == "rgb(95, 183, 232)"
+    ticks = (
+        f"return [...document.querySelector('{ONE}').querySelectorAll('.ticks i')].map(i => parseFloat(i.style.left))"
+    )
+    assert driver.execute_script(ticks) == pytest.approx([88.3, 92.9, 97.3, 99.7])
 
 
 def test_it_fits_a_narrow_window_and_logs_nothing(moved):

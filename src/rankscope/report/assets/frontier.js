@@ -71,7 +71,8 @@
   }
 
   function mark(svg, arm, place, x, y, data) {
-    var group = make("g", svg, { class: "arm " + place[0], style: "--hue: " + arm.hue });
+    var group = make("g", svg, { class: "arm " + place[0] });
+    group.style.setProperty("--hue", arm.hue);
     make("title", group, {}, arm.arm + ": " + data.states[place[0]] + (place[1] ? ". " + place[1] : "") + ". " +
       data.words.columns[1] + ": " + arm.kept_text + ". " + data.words.columns[2] + ": " + arm.gain_text);
     var cx = x(arm.kept[0]), cy = y(arm.gain[0]);
@@ -179,7 +180,7 @@
       svg.setAttribute("aria-label", box.getAttribute("aria-label") + ", " + share + ". " + data.texts[choice.head] + ". " +
         words.table + ": " + data.arms.map(function (arm) { return arm.arm + " " + data.states[places[arm.arm][0]]; }).join(", "));
       ui.ticks.textContent = "";
-      data.ticks[prefer].forEach(function (at) { make("i", ui.ticks, { style: "left: " + 100 * at + "%" }); });
+      data.ticks[prefer].forEach(function (at) { make("i", ui.ticks).style.left = 100 * at + "%"; });
       draw(svg, data, { retain: retain, share: share, places: places });
     }
 
