@@ -118,7 +118,7 @@ def test_tables_are_accessible(body):
 def test_every_chart_has_caption_alternative_and_a_section_or_verdict_to_stand_in(view):
     places = {s.id for s in sections(view)} | {"verdict"}
     drawn = charts(view)
-    assert {c.section for c in drawn} == {"verdict", "ranks", "transfer", "rates", "curves"}
+    assert {c.section for c in drawn} == {"verdict", "against-full", "ranks", "transfer", "rates", "curves"}
     assert all(c.caption and c.alt and c.title and c.section in places for c in drawn)
     assert len({c.id for c in drawn}) == len(drawn)
 
