@@ -165,6 +165,7 @@ def shape(ref: ModelRef) -> dict | None:
     if not path.is_file():
         return None
     config = json.loads(path.read_text())
+    is_tied = config.get("tie_word_embeddings", True)
     try:
         heads = config["num_attention_heads"]
         head = config.get("head_dim") or config["hidden_size"] // heads
@@ -175,6 +176,7 @@ def shape(ref: ModelRef) -> dict | None:
             "q": heads * head,
             "kv": config.get("num_key_value_heads", heads) * head,
             "vocab": config["vocab_size"],
+            **({} if is_tied else {"untied": 1}),
         }
     except KeyError:
         return None

@@ -87,6 +87,22 @@ def needed(
     return Needed(_least(with_items, num_items + 1, MOST_ITEMS), seeds)
 
 
+def planned(num_items: int, num_seeds: int, item_variance: float, seed_sd: float = 0.0, arms: int = 1,
+            item_df: float | None = None) -> Parts:  # fmt: skip
+    """The parts of a mean difference before anything is measured: of ``arms`` alike, over items and seeds to come.
+
+    ``item_variance`` is that of one seed's differences over items (of right and wrong answers, about the share that
+    flips), half of it the items' own and half anew with each seed; ``seed_sd`` the true means' between seeds. Arms
+    share what they say about seeds, as verdicts do.
+    """
+    df = max(num_items - 1.0, 1.0) if item_df is None else item_df
+    if num_seeds == 1:
+        return Parts(1, item_variance / num_items, df)
+    rest = item_variance / 2 / num_items
+    rest_df = max(arms * (num_seeds - 1.0) * df, 1.0)
+    return Parts(num_seeds, rest + rest / num_seeds, df, seed_sd**2 + rest, arms * (num_seeds - 1.0), rest, rest_df)
+
+
 def scaled(found: Parts, items: float = 1.0, seeds: int | None = None) -> Parts:
     """The parts to expect with ``items`` times as many items and with ``seeds`` in all, degrees of freedom included.
 

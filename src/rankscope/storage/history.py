@@ -43,6 +43,29 @@ class Past:
         return str(self.environment.get("device", ""))
 
 
+@dataclass(frozen=True)
+class Moved:
+    """How a run's scores on one task differ from the base's, item by item: mean and variance of the differences."""
+
+    key: str
+    items: int
+    mean: float
+    variance: float
+
+
+def moved(store: Store, base: str, task_key: str) -> list[Moved]:
+    """Of every run that was scored on this task as the base was: of any model, so look whose they are."""
+    query = text(
+        "SELECT e.run_key, COUNT(*), AVG(b.value - a.value), AVG((b.value - a.value) * (b.value - a.value))"
+        " FROM evals e JOIN scores a ON a.run_key = :base AND a.task_key = e.task_key"
+        " JOIN scores b ON b.run_key = e.run_key AND b.task_key = e.task_key AND b.position = a.position"
+        " WHERE e.task_key = :task AND e.status = 'done' AND e.run_key != :base GROUP BY e.run_key"
+    )
+    with store._reading() as db:
+        rows = db.execute(query, {"base": base, "task": task_key})
+        return [Moved(key, count, mean, max(square - mean * mean, 0.0)) for key, count, mean, square in rows]
+
+
 def history(store: Store) -> list[Past]:
     """All finished work, the oldest first. Failed work is left out: it may have ended anywhere."""
     found: list[Past] = []
