@@ -11,11 +11,14 @@ import hashlib
 import json
 import os
 import platform
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+_DIGITS = 20
+_LARGE = 64 << 20  # bytes of a file whose hash is worth keeping between commands
 _VERSIONS = ("rankscope", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "datasets")
 
 
@@ -37,7 +40,7 @@ def canonical_json(value: Any) -> str:
 
 def content_key(value: Any) -> str:
     """First 20 hex digits of the SHA-256 of the canonical JSON (80 bits: no collision in any real store)."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:20]
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:_DIGITS]
 
 
 def public_name(model_id: str) -> str:
@@ -54,11 +57,28 @@ def file_key(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _hash_file(path: str, size: int, mtime_ns: int) -> str:
+    kept = _kept(path, size, mtime_ns) if size >= _LARGE else None
+    with suppress(OSError):
+        if kept is not None and len(found := kept.read_text(encoding="ascii")) == _DIGITS:
+            return found
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
-    return digest.hexdigest()[:20]
+    found = digest.hexdigest()[:_DIGITS]
+    if kept is not None:
+        with suppress(OSError):  # a courtesy to the next command; without it the file is read again
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            new = kept.with_suffix(f".{os.getpid()}.new")
+            new.write_text(found, encoding="ascii")
+            os.replace(new, kept)
+    return found
+
+
+def _kept(path: str, size: int, mtime_ns: int) -> Path:
+    """Where the hash of a large file is kept between commands: the user's cache, under a name that tells no path."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "rankscope" / "hashes" / content_key([path, size, mtime_ns])
 
 
 def folder_key(folder: Path, patterns: tuple[str, ...]) -> str:

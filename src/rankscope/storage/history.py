@@ -43,6 +43,15 @@ class Past:
         return str(self.environment.get("device", ""))
 
 
+def measured(store: Store) -> set[tuple[str, str]]:
+    """(run key, key) of everything that was measured of any run, failed attempts included."""
+    with store._reading() as db:
+        found = {(run, key) for run, key in db.execute(text("SELECT run_key, task_key FROM evals"))}
+        if store.has_diagnoses:
+            found |= {(run, key) for run, key in db.execute(text("SELECT run_key, key FROM diagnoses"))}
+    return found
+
+
 @dataclass(frozen=True)
 class Moved:
     """How a run's scores on one task differ from the base's, item by item: mean and variance of the differences."""

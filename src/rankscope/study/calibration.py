@@ -17,7 +17,7 @@ import numpy as np
 
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
 from rankscope.storage.history import Past
-from rankscope.study.memory import Need, train_need
+from rankscope.study.memory import Need, score_need, train_need
 from rankscope.study.sizes import Size, model_size
 from rankscope.study.span import Span
 
@@ -58,6 +58,7 @@ class Calibration:
         self._read: dict[tuple, list[int]] = defaultdict(list)
         for p in self._by_kind["train"]:
             self._read[_rows(self._specs[p.key])].append(p.ledger.tokens)
+        self._answers: dict[Job, Span | None] = {}
         self._needs: dict[str, Need | None] = {}
 
     def tokens(self, model: ModelRef, measure: str) -> int | None:
@@ -71,6 +72,11 @@ class Calibration:
 
     def seconds(self, job: Job) -> Span | None:
         """How long it takes; None where nothing here says so."""
+        if job not in self._answers:
+            self._answers[job] = self._seconds(job)
+        return self._answers[job]
+
+    def _seconds(self, job: Job) -> Span | None:
         same = self._of(job.kind, job.model)
         if job.measure and (found := [p for p in same if p.measure == job.measure]):
             alike = [p for p in found if _COPIES[p.arm] == _COPIES[job.arm]]
@@ -108,11 +114,15 @@ class Calibration:
         value = max(need.fixed + need.about + missed, need.fixed)
         return Span(value * (1 - _NEAR), value * (1 + _NEAR), value)
 
-    def process(self, need: Need) -> Need:
-        """The need with what a process takes here, as runs of any model say."""
-        return self._process(need)
+    def score_bytes(self, size: Size, arm: str, model: ModelRef) -> Span:
+        """Memory of scoring. No ledger has it: the count, with what a process takes here."""
+        need = self._process(score_need(size, arm, self.is_gpu))
+        if self.is_gpu or not self._of("train", model):
+            return need.span
+        return Span(need.bytes * (1 - _NEAR), need.bytes * (1 + _NEAR), float(need.bytes))
 
     def _process(self, need: Need) -> Need:
+        """The need with what a process takes here, as runs of any model say."""
         if self.is_gpu:
             return need
         missed = [p.ledger.peak_bytes - counted.fixed - counted.about for p in self._by_kind["train"]
@@ -153,10 +163,9 @@ def _tuples(value: Any) -> Any:
 
 def _span(values: Sequence[float], times: float, least: float = _NEAR) -> Span:
     """The median with the middle 80 % of what was seen, at least so wide."""
-    middle = float(np.median(values))
+    low, middle, high = map(float, np.quantile(values, (0.1, 0.5, 0.9)))
     half = least if len(values) >= _ENOUGH else _FEW
-    low, high = np.quantile(values, 0.1), np.quantile(values, 0.9)
-    return Span(min(float(low), middle * (1 - half)), max(float(high), middle * (1 + half)), middle) * times
+    return Span(min(low, middle * (1 - half)), max(high, middle * (1 + half)), middle) * times
 
 
 def _is_here(past: Past, device: str, is_half: bool) -> bool:

@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 
 from rankscope.records import ModelRef
-from rankscope.stats.contrast import default_margin
-from rankscope.stats.estimate import Flips, rate_estimate
-from rankscope.stats.power import POWER, detectable, needed, planned, power
+from rankscope.stats.estimate import Flips, Parts, rate_estimate
+from rankscope.stats.power import POWER, default_margin, detectable, needed, planned, power
 from rankscope.storage.history import Past, moved
 from rankscope.study.plan import Smallest, base_spec, run_key, task_key
 
 LEVEL = 0.95
 FLIPPED = (0.1, 0.35)
 """Share of answers that an arm turns over, right to wrong or the reverse, where nothing is measured."""
-SEED_SD = (0.0, 0.02)
-"""How far the true scores of two seeds lie apart, as a standard deviation, where nothing is measured."""
+SEED_SD = (0.0, 0.01)
+"""The standard deviation of the true scores of seeds, where nothing is measured."""
+USUAL = 0.2
+"""The share of answers turned over by which a margin is judged, where nothing is measured; seeds are then alike."""
 
 
 def smallest(study: Any, store: Any | None, past: Sequence[Past], model: ModelRef) -> list[Smallest]:
@@ -113,15 +114,16 @@ def _smallest(names: tuple[str, str, str, str], sizes: tuple[int, int, int, int]
               known: tuple) -> Smallest:  # fmt: skip
     items, clusters, seeds, arms = sizes
     variance, sd = known
+
+    def at(count: int, flipped: float, spread: float) -> tuple[Parts, Flips]:
+        flipped = max(flipped, 1 / count)
+        return planned(count, seeds, flipped, spread, arms), Flips(count, count * flipped / 2, count * flipped / 2)
+
     variances = FLIPPED if variance is None else (variance, variance)
     spreads = SEED_SD if sd is None else (sd, sd)
-    ends = []
-    for count, own, spread in zip((items, clusters), variances, spreads, strict=True):
-        own = max(own, 1 / count)
-        ends.append((planned(count, seeds, own, spread, arms), Flips(count, own * count / 2, own * count / 2), count))
-    low, high = (detectable(parts.spread, alpha, flips) for parts, flips, _ in ends)
-    parts, flips, count = ends[1]
+    ends = [at(*end) for end in zip((items, clusters), variances, spreads, strict=True)]
+    low, high = (min(1.0, detectable(parts.spread, alpha, flips)) for parts, flips in ends)
+    parts, flips = at(items, USUAL if variance is None else variance, sd or 0.0)
     is_enough = power(0.0, parts.spread, alpha, margin, flips) >= POWER
-    more = None if is_enough else needed(0.0, parts, count, alpha, margin, flips).items
-    return Smallest(*names, items, seeds, min(low, 1.0), min(high, 1.0), margin, variance is not None, is_enough,
-                    items if is_enough else more and round(more * items / clusters))  # fmt: skip
+    more = items if is_enough else needed(0.0, parts, items, alpha, margin, flips).items
+    return Smallest(*names, items, seeds, low, high, margin, variance is not None, is_enough, more)

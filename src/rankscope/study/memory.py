@@ -71,8 +71,9 @@ def score_need(size: Size, kind: str, is_gpu: bool = True) -> Need:
     """Memory of scoring: the weights, twice where a checkpoint or full SFT's copy lies beside the base."""
     fixed = size.weight_bytes + (size.num_params * 4 if kind in ("checkpoint", "full") else 0)
     shape = size.shape
-    about = SCORE_TOKENS * (4 * shape["inner"] + 8 * shape["hidden"]) * size.width + 2 * LOGITS * 4
-    return Need(fixed, min(about, fixed + 2 * LOGITS * 4), 0.0 if is_gpu else RUNTIME_BYTES)
+    passing = SCORE_TOKENS * (4 * shape["inner"] + 8 * shape["hidden"]) * size.width  # one layer's at a time
+    logits = 2 * 4 * min(LOGITS, _LABELS * SCORE_TOKENS * shape["vocab"])
+    return Need(fixed, passing + logits, 0.0 if is_gpu else RUNTIME_BYTES)
 
 
 def _at_once(recipe: Recipe, specs: Sequence[RunSpec], is_gpu: bool) -> float:

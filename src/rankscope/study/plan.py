@@ -84,8 +84,8 @@ class Smallest:
     """The smallest true difference from the base that would be shown with 80 % power: from ``low`` to ``high``.
 
     In points of score (0 to 1). ``is_measured``: from how answers of this model flipped in runs of this store.
-    ``supports_margin``: whether equality within the margin would be shown with that power where there is none, at the
-    high end; ``items_needed`` for that, None where no number would do (more seeds would).
+    ``supports_margin``: whether equality within the margin would be shown with that power where there is no difference
+    at all, seeds being alike unless they were seen not to be; ``items_needed`` for that, None where no number would do.
     """
 
     model: str

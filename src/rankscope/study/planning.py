@@ -6,7 +6,7 @@ Rows of data are read to count tokens; no weights, no torch. One model's work is
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rankscope.study.forecast import joined
 from rankscope.study.foresight import not_above_chance, smallest
 from rankscope.study.host import Host, here
 from rankscope.study.plan import Plan, Smallest, base_spec, given_spec, run_key
-from rankscope.study.rates import Rates
+from rankscope.study.rates import Find, Rates
 from rankscope.study.rows import known
 from rankscope.study.sizes import rank_warnings
 from rankscope.study.standing import standing
@@ -49,7 +49,7 @@ def make_plan(study: Any, store: Any | None, host: Host | None = None, price: Pr
     """
     host, models = host or here(), study.resolve()[0]
     past = history(store) if store is not None else []
-    planner = _Planner(study, store, store.runs if store is not None else lambda keys: {})
+    planner = _Planner(study, store, _finder(store))
     works, effects = [], []
     for index, model in enumerate(models):
         work = Work(study, store, model, index, host, past)
@@ -77,7 +77,7 @@ class _Planner:
 
     study: Any
     store: Any | None
-    find: Any
+    find: Find
 
     def __post_init__(self) -> None:
         self.names: list[tuple[str, bool]] = []
@@ -99,7 +99,7 @@ class _Planner:
             spec = given_spec(model, arm)
             self.names.append((spec.name, work.measure(spec, measures.scores(study, judged))))
             work.measure(spec, measures.divergences(study, [ref for _, ref in pairs], judged))
-            work.look(spec, pairs[0][1] if pairs else None, judged)
+            work.look(spec, pairs[0][1] if pairs else None, judged, {})
         for raw, ref in pairs:
             self._train_task(work, raw, ref)
         for name, blank in work.blank.items():
@@ -134,9 +134,23 @@ class _Planner:
             if run_key(spec) not in found or found[run_key(spec)].status == "done":
                 work.measure(spec, scores)
                 work.measure_stored(spec, more, found)
-                work.look(spec, ref, evaluations)
+                work.look(spec, ref, evaluations, found)
         for spec in measures.losing(finals, specs):
             work.measure_stored(spec, trial_scores, found)
+
+
+def _finder(store: Any | None) -> Find:
+    """Stored runs by key, each read once."""
+    known: dict[str, Any] = {}
+
+    def find(keys: Iterable[str]) -> dict[str, Any]:
+        asked = list(keys)
+        new = [key for key in asked if key not in known]
+        found = store.runs(new) if store is not None and new else {}
+        known.update({key: found.get(key) for key in new})
+        return {key: known[key] for key in asked if known[key] is not None}
+
+    return find
 
 
 def _racing(rates: Rates) -> list[RunSpec]:
@@ -154,18 +168,15 @@ def _about_rates(work: Work, model: ModelRef, rates: Sequence[Rates]) -> list[st
 
 
 def _about_effects(effects: Sequence[Smallest]) -> list[str]:
-    """Tasks with too few items for the margin, the worst count of each."""
-    told: dict[str, tuple[int, int | None, float]] = {}
+    """Tasks with too few items for the margin, in one sentence."""
+    told: dict[str, str] = {}
     for one in effects:
         if not one.supports_margin:
-            before = told.get(one.task)
-            more = None if one.items_needed is None or (before and before[1] is None) else one.items_needed
-            told[one.task] = (one.items, more, one.margin)
-    notes = []
-    for task, (items, more, margin) in told.items():
-        then = "more items alone won't do: take more seeds" if more is None else f"about {_round(more):,} items needed"
-        notes.append(f"{task}: too few items ({items:,}) to show equality within the margin {margin:g}; {then}")
-    return notes
+            more = "more seeds needed" if one.items_needed is None else f"about {_round(one.items_needed):,} needed"
+            told[one.task] = f"{one.task} has {one.items:,}, {more}"
+    if not told:
+        return []
+    return [f"too few items to show equality within the margin {effects[0].margin:g}: {'; '.join(told.values())}"]
 
 
 def _round(count: int) -> int:

@@ -41,8 +41,9 @@ def total(spans: Iterable[Span]) -> Span:
 
 
 def largest(spans: Iterable[Span]) -> Span:
-    """The largest of them, end by end."""
+    """The largest of them, end by end; its value is known if none without one can be larger."""
     found = list(spans) or [NOTHING]
-    values = [s.value for s in found]
-    value = None if any(v is None for v in values) else max(v for v in values if v is not None)
+    value = max((s.value for s in found if s.value is not None), default=None)
+    if value is not None and any(s.value is None and s.high > value for s in found):
+        value = None
     return Span(max(s.low for s in found), max(s.high for s in found), value)

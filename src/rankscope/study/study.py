@@ -33,6 +33,7 @@ class Study:
         self.source: str | Path | None = None
         self.overrides: tuple[str, ...] = ()
         self._rows: dict[TaskRef, Any] = {}
+        self._tests: dict[TaskRef, TaskRef] = {}
         self._samples: dict[TaskRef, tuple[tasks.Sample, ...]] = {}
         self.row_facts: dict[str, dict[str, Any]] = {}  # what ``study.rows`` counted, kept for the next question
 
@@ -67,8 +68,10 @@ class Study:
         return preflight.check(self, is_offline=True)
 
     def test_task(self, ref: TaskRef) -> TaskRef:
-        """A task with its form and the key of its test rows."""
-        return tasks.resolve(ref, self.data_dir, tasks.get_task(ref.task).test_split)
+        """A task with its form and the key of its test rows, looked up once."""
+        if ref not in self._tests:
+            self._tests[ref] = tasks.resolve(ref, self.data_dir, tasks.get_task(ref.task).test_split)
+        return self._tests[ref]
 
     def prepared(self, ref: TaskRef) -> tasks.Prepared:
         """The questions of a resolved test task, read once."""

@@ -21,7 +21,7 @@ from rankscope.tasks.samples import Sample
 CHARS = 4.0
 """Characters of a token, where no tokenizer can be asked: English in a vocabulary of some 50,000."""
 _LARGEST = 10_000_000  # bytes of a tokenizer's file that opens in a fraction of a second
-_READ = 100_000  # characters of a task that are put through it: some 50 ms
+_READ = 50_000  # characters of a task that are put through it: some 25 ms
 _ROWS = 4_000  # rows whose batches are cut; more are alike
 _STEPS = 1_000  # batches that are cut
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from rankscope.models.locate import place, shape
 from rankscope.records import ModelRef, Recipe, RunSpec, TaskRef
-from rankscope.storage.history import Past
+from rankscope.storage.history import Past, measured
 from rankscope.study import disk, measures
 from rankscope.study.calibration import Calibration, Job
 from rankscope.study.diagnosis import wanted
 from rankscope.study.fits import NO, PERHAPS, fits, remedies, usable_bytes
 from rankscope.study.forecast import MEASURED, Clockwork, Forecast, basis_of, starting
 from rankscope.study.host import Host
-from rankscope.study.memory import score_need, train_bytes, train_need
+from rankscope.study.memory import train_bytes, train_need
 from rankscope.study.packing import SHARE, most_that_fit, packed
 from rankscope.study.plan import ArmPlan, run_key
 from rankscope.study.sizes import model_size, score_flops, train_flops
@@ -58,6 +58,8 @@ class Work:
         self.blank: dict[str, int] = {}
         self.unforeseen: set[str] = set()
         self.num_cohorts = 0
+        self._done = measured(store) if store is not None else set()
+        self._wanted: dict[tuple, list] = {}
         self._rows: dict[str, _Row] = {}
         self._tokens: dict[tuple, int] = {}
         self._weights = self._checkpoint = self._scores = self._written = 0
@@ -87,9 +89,8 @@ class Work:
 
     def measure(self, spec: RunSpec, wanted: Sequence[measures.Measure]) -> bool:
         """Count what is measured of one run: what the store has, and what is to do. Whether none is left to do."""
-        row = self._row(spec)
-        done = self.store.eval_ledgers(run_key(spec)) if self.store is not None else {}
-        left = [m for m in wanted if m.key not in done]
+        row, key = self._row(spec), run_key(spec)
+        left = [m for m in wanted if (key, m.key) not in self._done]
         if spec.train is None and wanted and wanted[0].kind == "score":
             row.runs, row.done = row.runs + 1, row.done + (not left)
         if self.size is None or not left:
@@ -101,7 +102,7 @@ class Work:
             row.score.append(self._pass(kind, spec, measure.ref.task, measure.key, tokens))
             self._scores += items
             self._written += tokens if kind == "generate" else 0
-        row.peaks.append(self.past.process(score_need(self.size, spec.arm.kind, self.host.is_gpu)).span)
+        row.peaks.append(self.past.score_bytes(self.size, spec.arm.kind, self.model))
         return False
 
     def measure_stored(self, spec: RunSpec, wanted: Sequence[measures.Measure], found: dict) -> None:
@@ -109,14 +110,17 @@ class Work:
         if self._will_have_weights(spec, found):
             self.measure(spec, wanted)
 
-    def look(self, spec: RunSpec, train: TaskRef | None, evaluations: Sequence) -> None:
+    def look(self, spec: RunSpec, train: TaskRef | None, evaluations: Sequence, runs: dict) -> None:
         """Count the diagnoses of a run, as far as the store knows how long such ones take."""
-        for want in wanted(self.study, spec, train, evaluations):
-            key = run_key(spec)
-            if self.store is not None and self.store.diagnosis_outcome(key, want.key) is not None:
-                continue
-            if spec.train is not None and not self._will_have_weights(spec, None):
-                continue
+        is_first = spec.seed == self.study.config.seeds[0]
+        alike = spec.arm.name, is_first, train
+        if alike not in self._wanted:
+            self._wanted[alike] = wanted(self.study, spec, train, evaluations)
+        key = run_key(spec)
+        left = [want for want in self._wanted[alike] if (key, want.key) not in self._done]
+        if not left or (spec.train is not None and not self._will_have_weights(spec, runs)):
+            return
+        for want in left:
             found = self.past.seconds(Job("diagnose", self.model, spec.arm.kind, want.plugin, want.key))
             if found is None:
                 self.unforeseen.add(want.name)
@@ -183,9 +187,8 @@ class Work:
             found += packed(own, most_that_fit(lora, holds) if self.host.is_gpu and len(lora) > 1 else 1)
         return found
 
-    def _will_have_weights(self, spec: RunSpec, found: dict | None) -> bool:
-        result = self.store.run(run_key(spec)) if found is None and self.store is not None else None
-        result = found.get(run_key(spec)) if found is not None else result
+    def _will_have_weights(self, spec: RunSpec, found: dict) -> bool:
+        result = found.get(run_key(spec))
         return result is None or (result.status == "done" and self.store.blobs.has(run_key(spec)))
 
     def _kind(self, measure: measures.Measure) -> tuple[str, int]:
