@@ -57,7 +57,7 @@ class FakeStudy:
     def demo(cls):
         return cls()
 
-    def plan(self, store=None):
+    def plan(self, store=None, on=None, price_per_hour=None, currency="USD"):
         return FakePlan()
 
     def result(self, store):

@@ -109,7 +109,7 @@ class Calibration:
         if not same:
             return self._process(need).span
         if self.is_gpu:
-            return _span([p.ledger.peak_bytes / counted.bytes for p, counted in same], need.bytes, _NEAR / 2)
+            return _span([p.ledger.peak_bytes / counted.bytes for p, counted in same], float(need.bytes), _NEAR / 2)
         missed = float(np.median([p.ledger.peak_bytes - counted.fixed - counted.about for p, counted in same]))
         value = max(need.fixed + need.about + missed, need.fixed)
         return Span(value * (1 - _NEAR), value * (1 + _NEAR), value)

@@ -23,8 +23,8 @@ _FEWEST = 256  # tokens of the smallest batch that is offered
 
 @dataclass(frozen=True)
 class Remedies:
-    """``settings`` as ``--set`` takes them, which together make it fit; empty: none do. ``gpu``: the smallest card known
-    that holds it as it is, where none do."""
+    """``settings`` as ``--set`` takes them, which together make it fit; empty: none do. ``gpu``: where none do, the
+    smallest card known that holds it, perhaps with a setting."""
 
     settings: tuple[str, ...]
     gpu: str = ""
@@ -53,9 +53,17 @@ def remedies(spec: RunSpec, shape: dict, host: Host, index: int) -> Remedies:
     for names, changed in _changes(spec, host, index):
         if room is not None and _need(changed, shape, host).high <= room:
             return Remedies(names)
-    need = _need(spec, shape, host)
-    return Remedies((), next((g.name for g in sorted(GPUS, key=lambda g: g.memory_bytes)
-                              if need.high <= g.memory_bytes), ""))  # fmt: skip
+    return Remedies((), next(_cards(spec, shape), ""))
+
+
+def _cards(spec: RunSpec, shape: dict) -> Iterator[str]:
+    """Cards that hold the run, the smallest first: as it is, or with gradient checkpointing."""
+    saving = replace(spec, recipe=replace(spec.recipe, gradient_checkpointing=True))
+    for card in sorted(GPUS, key=lambda g: g.memory_bytes):
+        host = Host(card.name, card.memory_bytes, card.flops, is_here=False)
+        for one, words in ((spec, ""), (saving, " with training.gradient_checkpointing=true")):
+            if _need(one, shape, host).high <= card.memory_bytes:
+                yield card.name + words
 
 
 def _need(spec: RunSpec, shape: dict, host: Host) -> Span:

@@ -62,15 +62,20 @@ def _margin(study: Any) -> float:
 
 
 def comparisons(study: Any) -> int:
-    """How many differences the study judges together: each arm with the base on each task and pooled retention; each
-    LoRA arm with full SFT in domain, retention and across domains."""
-    config = study.config
+    """How many differences the study judges together, at most: each arm with the base on each task and on pooled
+    retention; each LoRA arm with full SFT on each set of tasks that they are compared on (``report.family``)."""
+    config, skills = study.config, study.skills()
     arms = [arm for arm in config.arms() if arm.kind != "base"]
-    pairs = sum(a.kind == "lora" for a in arms) * sum(a.kind == "full" for a in arms)
-    count = 0
+    pairs, count = sum(a.kind == "lora" for a in arms) * sum(a.kind == "full" for a in arms), 0
     for raw in config.train_refs():
-        roles = [role for _, role in config.evaluations(raw)]
-        count += len(arms) * (len(roles) + (roles.count("retention") > 1)) + pairs * len(set(roles))
+        judged = config.evaluations(raw)
+        texts = {ref.name for ref, _ in judged if study.prepared(study.test_task(ref)).metric == "cross_entropy"}
+        scored = {ref.name: role for ref, role in judged if ref.name not in texts}
+        kept = [name for name, role in scored.items() if role == "retention"]
+        sets = [{ref.name} for ref, role in judged if role == "in_domain" or ref.name in texts]
+        sets += [set(kept), {name for name, role in scored.items() if role == "cross_domain"}]
+        sets += [{name for name in scored if skills.get(name) == skill} for skill in ("reasoning", "recall")]
+        count += len(arms) * (len(judged) + (len(kept) > 1)) + pairs * len({frozenset(s) for s in sets if s})
     return count * len(config.models())
 
 
@@ -117,7 +122,7 @@ def _smallest(names: tuple[str, str, str, str], sizes: tuple[int, int, int, int]
 
     def at(count: int, flipped: float, spread: float) -> tuple[Parts, Flips]:
         flipped = max(flipped, 1 / count)
-        return planned(count, seeds, flipped, spread, arms), Flips(count, count * flipped / 2, count * flipped / 2)
+        return planned(count, seeds, flipped, spread, arms), Flips(float(count), count * flipped / 2, count * flipped / 2)
 
     variances = FLIPPED if variance is None else (variance, variance)
     spreads = SEED_SD if sd is None else (sd, sd)

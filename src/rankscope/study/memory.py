@@ -17,7 +17,7 @@ from rankscope.stats.cost import FROZEN_LOGITS, LOGITS, PASS_TOKENS, SCORE_TOKEN
 from rankscope.study.sizes import Size
 from rankscope.study.span import Span
 
-RUNTIME_BYTES = 550_000_000  # python, torch and transformers in the process before any weight is read
+RUNTIME_BYTES = 550e6  # python, torch and transformers in the process before any weight is read
 _LABELS = 0.5  # of the tokens carry a label, at most about
 _SLACK = 1.15  # what the process keeps of freed activations, measured on SmolLM2 from 512 to 1,024 tokens a pass
 
@@ -46,7 +46,7 @@ def train_need(size: Size, specs: Sequence[RunSpec], is_gpu: bool = True) -> Nee
     recipe, shape, n = specs[0].recipe, size.shape, size.num_params
     is_full, is_half = specs[0].arm.kind == "full", size.width < 4
     if is_full:  # a float32 copy beside the frozen base; under autocast its weights are there in half, too
-        fixed = size.weight_bytes + 16 * n + (2 * n if is_half else 0)
+        fixed = size.weight_bytes + (18 if is_half else 16) * n
     else:
         fixed = size.weight_bytes + 16 * sum(size.trainable(s) for s in specs)
     tokens = _at_once(recipe, specs, is_gpu)
@@ -60,7 +60,7 @@ def train_need(size: Size, specs: Sequence[RunSpec], is_gpu: bool = True) -> Nee
     on_the_way_back = tokens * (3 * inner + 4 * d) * size.width
     logits = min(LOGITS if is_full else FROZEN_LOGITS, _LABELS * tokens * vocab) * 4 * (3 if is_full else 2)
     slack = 1.0 if is_gpu else _SLACK
-    return Need(fixed, slack * (activations + on_the_way_back) + logits, 0.0 if is_gpu else RUNTIME_BYTES)
+    return Need(float(fixed), slack * (activations + on_the_way_back) + logits, 0.0 if is_gpu else RUNTIME_BYTES)
 
 
 def train_bytes(size: Size, specs: Sequence[RunSpec], is_gpu: bool = True) -> int:
@@ -73,12 +73,12 @@ def score_need(size: Size, kind: str, is_gpu: bool = True) -> Need:
     shape = size.shape
     passing = SCORE_TOKENS * (4 * shape["inner"] + 8 * shape["hidden"]) * size.width  # one layer's at a time
     logits = 2 * 4 * min(LOGITS, _LABELS * SCORE_TOKENS * shape["vocab"])
-    return Need(fixed, passing + logits, 0.0 if is_gpu else RUNTIME_BYTES)
+    return Need(float(fixed), float(passing + logits), 0.0 if is_gpu else RUNTIME_BYTES)
 
 
 def _at_once(recipe: Recipe, specs: Sequence[RunSpec], is_gpu: bool) -> float:
     """Tokens of one forward pass, padding counted. Dropout's masks depend on the parts: there is one pass."""
     tokens = recipe.batch_tokens * len(specs)
     if is_gpu or any(s.arm.dropout for s in specs):
-        return tokens
+        return float(tokens)
     return tokens / max(1, round(tokens / PASS_TOKENS))

@@ -34,7 +34,7 @@ def money(cost: Span, currency: str) -> str:
     return f"{cost.low:,.2f} to {cost.high:,.2f} {currency}"
 
 
-def count(number: float) -> str:
+def count(number: float | int) -> str:
     """A large number with two digits: 1.2M, 34G, 5.6P."""
     for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:

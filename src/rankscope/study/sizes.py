@@ -73,11 +73,11 @@ def model_size(ref: ModelRef, shape: dict | None, is_gpu: bool) -> Size | None:
     return size_of(shape, ref.dtype, is_gpu, ref.quantization)
 
 
-def train_flops(size: Size, spec: RunSpec, tokens: float) -> float:
+def train_flops(size: Size, spec: RunSpec, tokens: int) -> float:
     return flops_per_token(spec.arm.kind, size.num_params, size.trainable(spec), size.below(spec)) * tokens
 
 
-def score_flops(size: Size, tokens: float) -> float:
+def score_flops(size: Size, tokens: int) -> float:
     """One forward pass: 2 N a token."""
     return 2.0 * size.num_params * tokens
 

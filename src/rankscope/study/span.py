@@ -15,7 +15,7 @@ class Span:
     high: float
     value: float | None = None
 
-    def __mul__(self, times: float) -> Span:
+    def __mul__(self, times: float | int) -> Span:
         return Span(self.low * times, self.high * times, None if self.value is None else self.value * times)
 
     @property

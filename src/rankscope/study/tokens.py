@@ -94,7 +94,7 @@ def _texts(sample: Sample) -> list[str]:
     return [prompt + choice for prompt, choice in zip(prompts, choices, strict=True)]
 
 
-def _new(texts: Sequence) -> float:
+def _new(texts: Sequence) -> int:
     """Characters or tokens of texts, what neighbours in sorted order have in common at their start counted once."""
     ordered = sorted(texts)
     return sum(map(len, ordered)) - sum(common(a, b) for a, b in pairwise(ordered))
