@@ -115,8 +115,8 @@ def _past(kind: str, model: str, seconds: float, flops: float = 0.0, **more):
     spec["model"]["key"] = model
     ledger = Ledger(seconds=seconds, flops=flops, tokens=1000, peak_bytes=more.pop("peak", 0))
     where = {"device": more.pop("device", "cpu"), "dtype": more.pop("dtype", "float32"), "processors": None}
-    return Past(kind, more.pop("key", f"{kind}-{seconds}"), more.pop("measure", ""), more.pop("name", "t"), ledger, spec,
-                where)  # fmt: skip
+    key = more.pop("key", f"{kind}-{seconds}")
+    return Past(kind, key, more.pop("measure", ""), more.pop("name", "t"), ledger, spec, where)
 
 
 MODEL = ModelRef("m", key="mine")

@@ -14,6 +14,7 @@ from rankscope.study.study import Study
 
 def _scores(rng, items: int, seeds: int, flipped: float, effect: float) -> np.ndarray:
     """Differences of right and wrong answers (S, N): half of what flips does under every seed, half anew with each."""
+
     def flip(share: float, size: tuple[int, ...]) -> np.ndarray:
         draw = rng.random(size)
         gain = (share + effect) / 2

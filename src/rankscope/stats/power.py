@@ -98,8 +98,8 @@ def planned(num_items: int, num_seeds: int, item_variance: float, seed_sd: float
 
     ``item_variance`` is that of one seed's differences over items (of right and wrong answers, about the share that
     flips), half of it the items' own and half anew with each seed; ``seed_sd`` the true means' between seeds. Arms
-    share what they say about seeds, as verdicts do. Few of them say it badly: where seeds are alike the estimated part is
-    above zero by luck in some studies, which makes those intervals wider, so that its expected value counts here.
+    share what they say about seeds, as verdicts do. Few seeds say it badly: where they are alike the estimated part is
+    above zero by luck in some studies, whose intervals are wider for it, so that its expected value counts here.
     """
     df = max(num_items - 1.0, 1.0) if item_df is None else item_df
     if num_seeds == 1:

@@ -1,7 +1,7 @@
 """What a study will write. In: specs of runs to do, sizes, items to score. Out: bytes. No torch.
 
-Weights as ``keep`` has them, the largest full copy that is there until it is scored, the largest checkpoint, and rows of
-the database.
+Weights as ``keep`` has them, the largest full copy that is there until it is scored, the largest checkpoint, and rows
+of the database.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from rankscope.study.span import NOTHING, Span, largest, total
 
 MEASURED, OTHERS, UNCALIBRATED = "measured", "other models", "uncalibrated"
 _SMALL = 50e6  # parameters under which calls and norms take more time than products
-# Shares of the host's matrix-product rate from lowest to highest, by kind of work. On a CPU, as benchmarks/RESULTS.md and
-# the demo have them: 49-80 % in training a model of 135M, 10-40 % for the demo's of 0.9M, scoring lower, single tokens
-# lowest. On a GPU not measured: whole studies published for A100 and H100 lie inside.
+# Shares of the host's matrix-product rate from lowest to highest, by kind of work. On a CPU around what was measured:
+# 49-80 % in training a model of 135M (benchmarks/RESULTS.md), 10-40 % for the demo's of 0.9M, scoring lower, single
+# tokens lowest. On a GPU nothing was measured, so the ends lie far apart.
 _CPU = {"train": (0.3, 0.9), "weigh": (0.15, 0.8), "kl": (0.15, 0.8), "generate": (0.02, 0.3)}
 _GPU = {"train": (0.05, 0.55), "weigh": (0.03, 0.5), "kl": (0.03, 0.5), "generate": (0.002, 0.1)}
 _IF_SMALL = 0.2  # of the lower end

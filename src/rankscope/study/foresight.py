@@ -1,7 +1,7 @@
-"""What a study can show before it has run. In: items, seeds and arms as planned; what stored runs say. Out: ``Smallest``.
+"""What a study can show before it has run. In: items, seeds, arms as planned; what stored runs say. Out: ``Smallest``.
 
 An effect that is too small for the items and seeds comes out undecided, whatever it costs to measure. The level is that
-of the verdicts, with as many comparisons as the study makes, counted as if none went with another (so a little careful).
+of the verdicts, with as many comparisons as the study makes, counted as if none went with another: a little careful.
 Where no run of this model was scored on a task, two things are assumed between two ends: how many answers an arm turns
 over, and how far seeds lie apart. No torch.
 """
@@ -80,7 +80,7 @@ def comparisons(study: Any) -> int:
 
 
 def not_above_chance(study: Any, store: Any | None, model: ModelRef) -> list[str]:
-    """Retention tasks on which the stored base is not above chance: nothing can be lost there. Empty where not known."""
+    """Retention tasks on which the stored base is not above chance: nothing can be lost there. None where not known."""
     told = []
     for ref, role in study.config.evaluations(None):
         task = study.test_task(ref)
@@ -122,7 +122,9 @@ def _smallest(names: tuple[str, str, str, str], sizes: tuple[int, int, int, int]
 
     def at(count: int, flipped: float, spread: float) -> tuple[Parts, Flips]:
         flipped = max(flipped, 1 / count)
-        return planned(count, seeds, flipped, spread, arms), Flips(float(count), count * flipped / 2, count * flipped / 2)
+        return planned(count, seeds, flipped, spread, arms), Flips(
+            float(count), count * flipped / 2, count * flipped / 2
+        )
 
     variances = FLIPPED if variance is None else (variance, variance)
     spreads = SEED_SD if sd is None else (sd, sd)

@@ -137,10 +137,11 @@ class Work:
             verdict = fits(peak, self.host) if peak is not None else ""
             cures: tuple[str, ...] = ()
             if verdict in (NO, PERHAPS) and row.spec is not None:
-                found_cures = remedies(row.spec, self.shape, self.host, self.index)
-                cures = found_cures.settings or ((f"a {found_cures.gpu}",) if found_cures.gpu else ())
+                cure = remedies(row.spec, self.shape, self.host, self.index)
+                cures = cure.settings or ((f"a {cure.gpu}",) if cure.gpu else ())
+            seconds = total([*row.train, *row.score, *row.looks])
             found.append(ArmPlan(self.model.name, name, row.kind, row.runs, row.done, row.tokens, row.score_tokens,
-                                 row.flops, total([*row.train, *row.score, *row.looks]), peak, verdict, cures))  # fmt: skip
+                                 row.flops, seconds, peak, verdict, cures))  # fmt: skip
         return found
 
     def forecast(self) -> Forecast | None:
