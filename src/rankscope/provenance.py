@@ -57,28 +57,39 @@ def file_key(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _hash_file(path: str, size: int, mtime_ns: int) -> str:
-    kept = _kept(path, size, mtime_ns) if size >= _LARGE else None
-    with suppress(OSError):
-        if kept is not None and len(found := kept.read_text(encoding="ascii")) == _DIGITS:
-            return found
+    own = content_key([path, size, mtime_ns])
+    if size >= _LARGE and len(found := recall("hashes", own) or "") == _DIGITS:
+        return found
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     found = digest.hexdigest()[:_DIGITS]
-    if kept is not None:
-        with suppress(OSError):  # a courtesy to the next command; without it the file is read again
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            new = kept.with_suffix(f".{os.getpid()}.new")
-            new.write_text(found, encoding="ascii")
-            os.replace(new, kept)
+    if size >= _LARGE:
+        remember("hashes", own, found)
     return found
 
 
-def _kept(path: str, size: int, mtime_ns: int) -> Path:
-    """Where the hash of a large file is kept between commands: the user's cache, under a name that tells no path."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "rankscope" / "hashes" / content_key([path, size, mtime_ns])
+def recall(kind: str, key: str) -> str | None:
+    """What an earlier command kept in the user's cache under this key; None if nothing."""
+    try:
+        return (_cache() / kind / key).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def remember(kind: str, key: str, text: str) -> None:
+    """Keep what can be worked out again and takes long, for the next command. A courtesy: a full disk is no matter."""
+    path = _cache() / kind / key
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}.new")  # a name of this process's own first: nobody reads half a file
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rankscope"
 
 
 def folder_key(folder: Path, patterns: tuple[str, ...]) -> str:

@@ -18,12 +18,12 @@ _WRITTEN = 4  # bytes of a generated token, as text
 _RUN = 30_000  # bytes of a run's record, curve and diagnoses
 
 
-def weights_bytes(size: Size, finals: Sequence[RunSpec], trials: Sequence[RunSpec], keep: str) -> int:
-    """Stored weights at the worst moment: those that stay, and of the rest those of one train task that wait."""
-    each = [(spec, _WEIGHT * size.trainable(spec)) for spec in dict.fromkeys([*finals, *trials])]
-    full = [n for spec, n in each if spec.arm.kind == "full"]
-    lora = sum(n for spec, n in each if spec.arm.kind == "lora")  # trials that lost go only when a task is done
-    return lora + (sum(full) if keep == "all" else max(full, default=0))
+def weights_bytes(size: Size, finals: Sequence[RunSpec], todo: Sequence[RunSpec], keep: str) -> int:
+    """Weights of one train task's runs at the worst moment. Those that lost wait there until all is scored; with
+    ``keep: adapters`` full SFT's final weights go as soon as they are, one by one."""
+    each = [(spec, _WEIGHT * size.trainable(spec)) for spec in dict.fromkeys(todo)]
+    passing = [n for spec, n in each if keep == "adapters" and spec.arm.kind == "full" and spec in finals]
+    return sum(n for _, n in each) - sum(passing) + max(passing, default=0)
 
 
 def checkpoint_bytes(size: Size, groups: Sequence[Sequence[RunSpec]]) -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rankscope.stats.wording import listed, number
 from rankscope.study.fits import NO, PERHAPS
 from rankscope.study.forecast import gigabytes, span_text
 from rankscope.study.plan import ArmPlan, Plan, Smallest
-from rankscope.study.span import Span
+from rankscope.study.span import Span, largest
 
 
 def text(plan: Plan) -> str:
     """All of it, without what to do next."""
     lines = _table(plan)
     lines += [f"stopped  {name}" for name in plan.stopped]
-    lines += [line for arm in plan.arms if (line := _misfit(arm, plan.host))]
+    lines += _misfits(plan)
     lines += _effects(plan.effects)
     lines += [f"note: {note}" for note in plan.notes]
     lines.append(f"{plan.num_done} of {'at most ' if plan.is_at_most else ''}{len(plan.runs)} runs done"
@@ -22,7 +23,7 @@ def text(plan: Plan) -> str:
     if plan.forecast is not None:
         lines.append(str(plan.forecast))
     if plan.disk_bytes and not (plan.forecast is not None and plan.forecast.is_done):
-        lines.append(f"disk: about {plan.disk_bytes / 1e9:.2g} GB will be written")
+        lines.append(f"disk: about {count(plan.disk_bytes)}B will be written")
     if plan.cost is not None:
         lines.append(f"money: {money(plan.cost, plan.currency)} for the rest, at the price given")
     return "\n".join(lines)
@@ -60,32 +61,38 @@ def _cells(arm: ArmPlan) -> tuple[str, ...]:
             gigabytes(arm.peak) if arm.peak is not None else "", arm.fits)  # fmt: skip
 
 
-def _misfit(arm: ArmPlan, host: str) -> str:
-    if arm.fits not in (NO, PERHAPS) or arm.peak is None:
-        return ""
-    what = "full SFT" if arm.kind == "full" else "scoring" if not arm.tokens else arm.arm
-    need = f"{arm.arm}: {what} of {arm.model} takes {gigabytes(arm.peak)}" if what != arm.arm else (
-        f"{arm.arm} on {arm.model} takes {gigabytes(arm.peak)}")  # fmt: skip
-    does = "does not fit" if arm.fits == NO else "may not fit"
-    if not arm.remedies:
-        return f"{need} and {does} {host}; no setting of this study makes it fit, and no GPU known here is large enough"
-    if arm.remedies[0].startswith("a "):
-        return f"{need} and {does} {host}; no setting of this study makes it fit; {arm.remedies[0]} would hold it"
-    return f"{need} and {does} {host}; would with {' '.join(f'--set {one}' for one in arm.remedies)}"
+def _misfits(plan: Plan) -> list[str]:
+    """What doesn't fit, and what would make it fit: arms with the same way out in one line."""
+    groups: dict[tuple, list[ArmPlan]] = {}
+    for arm in plan.arms:
+        if arm.fits in (NO, PERHAPS) and arm.peak is not None:
+            groups.setdefault((arm.model, arm.kind == "full", arm.fits, arm.remedies, not arm.tokens), []).append(arm)
+    return [_misfit(group, plan.host) for group in groups.values()]
+
+
+def _misfit(arms: Sequence[ArmPlan], host: str) -> str:
+    one, need = arms[-1], gigabytes(largest(arm.peak for arm in arms if arm.peak is not None))
+    what = "full SFT" if one.kind == "full" else "scoring" if not one.tokens else listed([arm.arm for arm in arms])
+    does = "does not fit" if one.fits == NO else "may not fit"
+    said = f"{what} of {one.model} {does} {host} (it takes {need})"
+    if not one.remedies:
+        return f"{said}; no setting of this study makes it fit, and no GPU known here is large enough"
+    if one.remedies[0].startswith("a "):
+        return f"{said}; no setting of this study makes it fit; {one.remedies[0]} would hold it"
+    return f"{said}; would with {' '.join(f'--set {way}' for way in one.remedies)}"
 
 
 def _effects(effects: Sequence[Smallest]) -> list[str]:
-    """One line a task: the smallest difference that would be shown, in points."""
-    told: dict[tuple[str, str, str], list[Smallest]] = {}
+    """One line a task: the smallest difference that would be shown, in points, over models and train tasks."""
+    told: dict[str, list[Smallest]] = {}
     for one in effects:
-        told.setdefault((one.task, one.role, one.model), []).append(one)
-    several = len({model for _, _, model in told}) > 1
+        told.setdefault(one.task, []).append(one)
     lines = []
-    for (task, role, model), group in told.items():
+    for task, group in told.items():
         low, high = min(one.low for one in group), max(one.high for one in group)
         points = f"{100 * high:.1f}" if high - low < 0.0005 else f"{100 * low:.1f} to {100 * high:.1f}"
         how = "as runs here flip answers" if all(one.is_measured for one in group) else "assumed"
-        of = f" of {model}" if several else ""
-        lines.append(f"  {task}{of} ({role.replace('_', '-')}, {group[0].items:,} items, {group[0].seeds} seeds): "
+        roles = "/".join(dict.fromkeys(one.role.replace("_", "-") for one in group))
+        lines.append(f"  {task} ({roles}; {number(group[0].items, 'item')}, {number(group[0].seeds, 'seed')}): "
                      f"{points} points ({how})")  # fmt: skip
     return ["smallest difference from the base that 80 % of such studies would show:", *lines] if lines else []

@@ -8,7 +8,7 @@ Legend: N parameters of the model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from rankscope.models.names import by_pattern, has_name
@@ -28,6 +28,7 @@ class Size:
     shape: dict
     width: int
     is_packed: bool = False
+    _known: dict[Arm, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def num_params(self) -> int:
@@ -43,7 +44,9 @@ class Size:
         """Trained parameters; an upper bound where targets have other names than Llama's."""
         if spec.arm.kind == "full":
             return self.num_params
-        return sum(rank * (o + i) for rank, (o, i) in self.adapted(spec.arm))
+        if spec.arm not in self._known:
+            self._known[spec.arm] = sum(rank * (o + i) for rank, (o, i) in self.adapted(spec.arm))
+        return self._known[spec.arm]
 
     def adapted(self, arm: Arm) -> list[tuple[int, tuple[int, int]]]:
         """(rank, (outputs, inputs)) of every linear layer that a LoRA arm adapts, as far as its targets are known."""
