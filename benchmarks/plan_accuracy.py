@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rankscope.models.locate import shape
+from rankscope.models.locate import local_folder, shape
 from rankscope.records import ModelRef
 from rankscope.storage.history import Past, history
 from rankscope.storage.store import Store
@@ -65,7 +65,8 @@ def predicted(past: Sequence[Past], device: str, is_half: bool) -> Iterator[Row]
 def counted(study: Study, past: Sequence[Past]) -> Iterator[Row]:
     """Tokens of the study's rows as a plan counts them, beside those of its finished work."""
     (model, *_), pairs = study.resolve()
-    counter = Counter(shapes(model) and folder(model))
+    here = local_folder(model)
+    counter = Counter(None if here is None else str(here))
     for raw, ref in pairs:
         own = [p.ledger.tokens for p in past if p.kind == "train" and p.spec["train"]["data_key"] == ref.data_key]
         if own:
@@ -77,12 +78,6 @@ def counted(study: Study, past: Sequence[Past]) -> Iterator[Row]:
         own = [p.ledger.tokens for p in past if p.kind == "weigh" and p.name == task.task and p.arm == "base"]
         if own and prepared.kind != "generate" and not task.shots:
             yield f"tokens of {raw.name}", float(counter.weighed(prepared.samples)), float(max(own))
-
-
-def folder(model: ModelRef) -> str:
-    from rankscope.models.locate import place
-
-    return place(model).source
 
 
 def uncalibrated(past: Sequence[Past]) -> dict[str, tuple[float, float, float]]:

@@ -73,8 +73,8 @@ def _misfits(plan: Plan) -> list[str]:
 def _misfit(arms: Sequence[ArmPlan], host: str) -> str:
     one, need = arms[-1], gigabytes(largest(arm.peak for arm in arms if arm.peak is not None))
     what = "full SFT" if one.kind == "full" else "scoring" if not one.tokens else listed([arm.arm for arm in arms])
-    does = "does not fit" if one.fits == NO else "may not fit"
-    said = f"{what} of {one.model} {does} {host} (it takes {need})"
+    does = "may not" if one.fits == PERHAPS else "do not" if what.count(" and ") else "does not"
+    said = f"{what} of {one.model} {does} fit {host} ({need})"
     if not one.remedies:
         return f"{said}; no setting of this study makes it fit, and no GPU known here is large enough"
     if one.remedies[0].startswith("a "):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rankscope.models.locate import place, shape
+from rankscope.models.locate import local_folder, shape
 from rankscope.records import ModelRef, Recipe, RunSpec, TaskRef
 from rankscope.storage.history import Past, measured
 from rankscope.study import disk, measures
@@ -54,7 +54,8 @@ class Work:
         # Of another machine than this one nothing is known.
         self.past = Calibration(past if host.is_here else (), host.device, is_half, _shape)
         self.clock = None if self.size is None else Clockwork(host, self.size, self.past)
-        self.counter = Counter(place(model).source if self.shape is not None else None)
+        folder = local_folder(model)
+        self.counter = Counter(None if folder is None else str(folder))
         self.blank: dict[str, int] = {}
         self.unforeseen: set[str] = set()
         self.num_cohorts = 0
