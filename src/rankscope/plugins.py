@@ -132,7 +132,7 @@ def _shelf(kind: str) -> set[str]:
         raise PluginError(f"no kind of plug-in named {kind!r}{did_you_mean(kind, KINDS)}",
                           hint=f"Kinds: {', '.join(KINDS)}")  # fmt: skip
     folder = os.path.join(os.path.dirname(__file__), "library", kind)
-    return _modules(folder, os.stat(folder).st_mtime_ns)
+    return _modules(folder, os.stat(folder).st_mtime_ns) if os.path.isdir(folder) else set()
 
 
 @lru_cache(maxsize=32)
