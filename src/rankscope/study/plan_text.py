@@ -16,13 +16,14 @@ def text(plan: Plan) -> str:
     lines = _table(plan)
     lines += [f"stopped  {name}" for name in plan.stopped]
     lines += _misfits(plan)
-    lines += _effects(plan.effects)
+    is_done = plan.forecast is not None and plan.forecast.is_done
+    lines += [] if is_done else _effects(plan.effects)  # by now the report says what was shown
     lines += [f"note: {note}" for note in plan.notes]
     lines.append(f"{plan.num_done} of {'at most ' if plan.is_at_most else ''}{len(plan.runs)} runs done"
                  + (f", {plan.cohorts} to train one after another on {plan.host}" if plan.cohorts else ""))  # fmt: skip
     if plan.forecast is not None:
         lines.append(str(plan.forecast))
-    if plan.disk_bytes and not (plan.forecast is not None and plan.forecast.is_done):
+    if plan.disk_bytes and not is_done:
         lines.append(f"disk: about {count(plan.disk_bytes)}B will be written")
     if plan.cost is not None:
         lines.append(f"money: {money(plan.cost, plan.currency)} for the rest, at the price given")
