@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 from collections.abc import Iterator
@@ -130,8 +131,14 @@ def _shelf(kind: str) -> set[str]:
     if kind not in KINDS:
         raise PluginError(f"no kind of plug-in named {kind!r}{did_you_mean(kind, KINDS)}",
                           hint=f"Kinds: {', '.join(KINDS)}")  # fmt: skip
-    folder = Path(__file__).parent / "library" / kind
-    return {m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")}
+    folder = os.path.join(os.path.dirname(__file__), "library", kind)
+    return _modules(folder, os.stat(folder).st_mtime_ns) if os.path.isdir(folder) else set()
+
+
+@lru_cache(maxsize=32)
+def _modules(folder: str, changed: int) -> set[str]:
+    """Read once for each state of the folder: a study's keys ask for their plug-ins thousands of times."""
+    return {m.name for m in pkgutil.iter_modules([folder]) if not m.name.startswith("_")}
 
 
 def _entry_points(kind: str) -> dict[str, list[metadata.EntryPoint]]:

@@ -11,11 +11,14 @@ import hashlib
 import json
 import os
 import platform
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+_DIGITS = 20
+_LARGE = 64 << 20  # bytes of a file whose hash is worth keeping between commands
 _VERSIONS = ("rankscope", "torch", "transformers", "peft", "tokenizers", "numpy", "scipy", "datasets")
 
 
@@ -37,7 +40,7 @@ def canonical_json(value: Any) -> str:
 
 def content_key(value: Any) -> str:
     """First 20 hex digits of the SHA-256 of the canonical JSON (80 bits: no collision in any real store)."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:20]
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:_DIGITS]
 
 
 def public_name(model_id: str) -> str:
@@ -54,11 +57,39 @@ def file_key(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _hash_file(path: str, size: int, mtime_ns: int) -> str:
+    own = content_key([path, size, mtime_ns])
+    if size >= _LARGE and len(found := recall("hashes", own) or "") == _DIGITS:
+        return found
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
-    return digest.hexdigest()[:20]
+    found = digest.hexdigest()[:_DIGITS]
+    if size >= _LARGE:
+        remember("hashes", own, found)
+    return found
+
+
+def recall(kind: str, key: str) -> str | None:
+    """What an earlier command kept in the user's cache under this key; None if nothing."""
+    try:
+        return (_cache() / kind / key).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def remember(kind: str, key: str, text: str) -> None:
+    """Keep what can be worked out again and takes long, for the next command. A courtesy: a full disk is no matter."""
+    path = _cache() / kind / key
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}.new")  # a name of this process's own first: nobody reads half a file
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rankscope"
 
 
 def folder_key(folder: Path, patterns: tuple[str, ...]) -> str:

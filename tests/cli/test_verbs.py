@@ -65,7 +65,7 @@ class FakeStudy:
     def demo(cls):
         return cls()
 
-    def plan(self, store=None):
+    def plan(self, store=None, on=None, price_per_hour=None, currency="USD"):
         return FakePlan()
 
     def reach(self, store, budget_seconds):

@@ -220,4 +220,4 @@ def test_a_check_and_a_plan_of_scoring_alone_say_nothing_of_training(small, tmp_
     assert main(["check", str(tmp_path / "s.yaml")]) == 0
     said = capsys.readouterr().out
     assert "train:" not in said and "seeds:" not in said and "evaluate: demo_people" in said
-    assert Study.load(small).plan().forecast.peak_bytes > 600_000_000
+    assert Study.load(small).plan().forecast.peak.high > 600_000_000

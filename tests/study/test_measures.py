@@ -95,7 +95,7 @@ def test_a_finished_study_of_before_gets_what_its_stored_weights_allow_and_says_
     for name, found in done.evidence.divergences.items():
         assert found.scores == before.evidence.divergences[name].scores
     assert done.evidence.noise.keys() == before.evidence.noise.keys()
-    assert study.plan(store).forecast.seconds == 0
+    assert study.plan(store).forecast.is_done
 
 
 def test_a_finished_study_whose_weights_are_all_gone_is_complete_and_only_the_base_is_read(small, store, no_training):
@@ -166,7 +166,7 @@ def test_a_budget_that_ends_before_the_trials_are_scored_keeps_their_weights_for
     assert "Next: rankscope run s.yaml" in outcome(first, again="rankscope run s.yaml", then="done")
     with Store.open(tmp_path, write=False) as opened:
         assert all(opened.blobs.has(key) for key in keys)
-    assert study.plan(tmp_path).forecast.score_seconds > 0 and study.plan(tmp_path).forecast.train_seconds == 0
+    assert study.plan(tmp_path).forecast.score.high > 0 and study.plan(tmp_path).forecast.train.is_none
     monkeypatch.undo()
     monkeypatch.setattr(trainer, "train", lambda *_, **__: pytest.fail("something was trained"))
     second = study.run(tmp_path)
@@ -177,7 +177,7 @@ def test_a_budget_that_ends_before_the_trials_are_scored_keeps_their_weights_for
 
 
 def test_the_plan_counts_what_is_measured_beside_the_verdicts(small, tmp_path):
-    whole = Study.load(small).plan(tmp_path / "new").forecast.score_seconds
+    whole = Study.load(small).plan(tmp_path / "new").forecast.score.high
     less = {}
     for key in ("divergence", "trials", "noise_floor"):
         changed = json.loads(json.dumps(small))
@@ -188,19 +188,7 @@ def test_the_plan_counts_what_is_measured_beside_the_verdicts(small, tmp_path):
 
 
 def _score_tokens(study):
-    from rankscope.study import planning
-
-    found = []
-
-    class Counting(planning._Work):
-        def forecast(self):
-            found.append(self.score_tokens)
-            return super().forecast()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "_Work", Counting)
-        planning.make_plan(study, None)
-    return found[0]
+    return sum(arm.score_tokens for arm in study.plan().arms)
 
 
 def test_the_keys_of_divergences_hang_on_what_can_change_them_and_on_nothing_else(small):

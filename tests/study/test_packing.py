@@ -8,8 +8,9 @@ import pytest
 
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
 from rankscope.study import packing
-from rankscope.study.forecast import Size, train_bytes
+from rankscope.study.memory import train_bytes
 from rankscope.study.plan import COHORT, cohorts
+from rankscope.study.sizes import Size
 from rankscope.training.cohort import TrainSet
 from rankscope.training.probe import Probe
 from rankscope.worker import train

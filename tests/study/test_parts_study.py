@@ -10,7 +10,7 @@ from rankscope.errors import ModelError
 from rankscope.models.locate import shape
 from rankscope.records import ModelRef
 from rankscope.report.charts import charts
-from rankscope.study import forecast as fc
+from rankscope.study.sizes import size_of
 from rankscope.study.study import Study
 
 ARMS = [
@@ -35,7 +35,7 @@ def result(parts, tmp_path):
 def test_arms_of_one_rank_are_trained_scored_stored_and_shown_side_by_side(parts, result, tmp_path):
     assert result.is_complete and not result.failed
     ledgers = {spec.arm.name: found.ledger for spec, _, found, role in result.evidence.runs if role == "final"}
-    size = fc.size_of(shape(ModelRef("demo")), "float32")
+    size = size_of(shape(ModelRef("demo")), "float32")
     for spec, _, found, _ in result.evidence.runs:
         if spec.arm.kind == "lora":
             assert found.ledger.trainable == size.trainable(spec)

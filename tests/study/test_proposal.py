@@ -15,8 +15,8 @@ from rankscope.errors import InputError, ModelError
 from rankscope.models.locate import shape
 from rankscope.records import Arm, Diagnosis, ModelRef, Reading, RunResult, RunSpec, TaskRef
 from rankscope.report.evidence import Evidence
-from rankscope.study import forecast as fc
 from rankscope.study.proposal import parameters, proposals
+from rankscope.study.sizes import size_of
 from rankscope.study.study import Study
 
 STEP = "rankscope run s.yaml"
@@ -153,7 +153,7 @@ def test_a_gain_that_is_not_shown_or_not_whole_leaves_the_share_open():
 def test_parameters_are_counted_on_the_model_and_an_arm_that_does_not_fit_is_named():
     arm = Arm("x", "lora", rank=8, alpha=32.0, targets=("q_proj", "up_proj"), layers=(1,),
               rank_pattern=(("q_proj", 2),))  # fmt: skip
-    size = fc.size_of(shape(ModelRef("demo")), "float32")
+    size = size_of(shape(ModelRef("demo")), "float32")
     assert parameters(ModelRef("demo"), arm) == size.trainable(RunSpec(ModelRef("demo"), arm, 1e-3, None, None, 0))
     assert parameters(ModelRef("nobody/nothing-of-the-kind"), arm) is None
     with pytest.raises(ModelError, match="x doesn't fit demo: the model has no such layer"):

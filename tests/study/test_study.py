@@ -130,15 +130,16 @@ def test_a_budget_that_is_used_up_starts_nothing_and_says_so(small, tmp_path, wo
 def test_the_plan_knows_what_is_done_and_what_the_rest_takes(small, store, tmp_path):
     study = Study.load(small)
     done = study.plan(store)
-    assert done.num_done == len(done.runs) == 8 and done.forecast.seconds == 0
+    assert done.num_done == len(done.runs) == 8 and done.forecast.is_done
     assert "nothing left to do" in str(done)
     new = study.plan()
-    assert new.num_done == 0 and new.forecast.basis == "lower bound" and new.forecast.seconds > 0
+    assert new.num_done == 0 and new.forecast.basis == "uncalibrated" and new.forecast.span.high > 0
+    assert new.forecast.span.value is None and new.as_dict()["forecast"]["seconds"] is None
     small["arms"][1]["lora"]["rank"] = [1, 4, 16]
     more = Study.load(small).plan(store)
     assert (len(more.runs), more.num_done) == (11, 8) and more.forecast.basis == "measured"
     assert any(note.startswith("two seeds") for note in more.notes)
-    assert 0 < more.forecast.peak_bytes < 4e9
+    assert 0 < more.forecast.peak.value < 4e9
     assert json.loads(json.dumps(more.as_dict()))["forecast"]["basis"] == "measured"
 
 

@@ -96,21 +96,29 @@ def check(
     answer(ctx, as_json, told, text)
 
 
-@app.command(epilog="\b\nExample: rankscope plan study.yaml")
+@app.command(epilog='\b\nExample: rankscope plan study.yaml --on "A100 80GB" --price-per-hour 2.5 --currency EUR')
 def plan(
     ctx: typer.Context,
     study: StudyArg,
     store: StoreOpt = STORE,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="GPU", help="Plan for this GPU: a name, or a memory as in 24GB.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price-per-hour", min=0, metavar="N", help="What an hour of the machine costs.")
+    ] = None,
+    currency: Annotated[str, typer.Option(metavar="NAME", help="What the price is in.")] = "USD",
     overrides: SetOpt = None,
     data_dir: DataOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Show the runs, what is done, and what the rest will cost.
 
-    Predicted time and memory; no weights are read.
+    Tokens, FLOPs, time, memory, disk, and what the study can show at all; no weights are read. A time is one number
+    where this model has done such work in this store, else a range (see docs/planning.md).
     """
     asked = Asked(study, store, tuple(overrides or ()), data_dir)
-    found = load(asked).plan(store)
+    found = load(asked).plan(store, on, price, currency)
     then = "report" if found.is_done else "run"
     answer(ctx, as_json, found.as_dict(), f"{found}\nNext: {asked.next(then)}")
 

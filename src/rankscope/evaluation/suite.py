@@ -10,10 +10,10 @@ from rankscope.evaluation.generation import generate
 from rankscope.models import sampling
 from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.records import EvalResult, Ledger
+from rankscope.stats.cost import SCORE_TOKENS as BATCH_TOKENS
 from rankscope.tasks.scoring import Response
 from rankscope.tasks.task import Prepared
 
-BATCH_TOKENS = 4096
 MAX_TEXT = 768  # tokens of a neutral text that are scored, as in PEFT's published comparison
 
 

@@ -32,8 +32,8 @@ from rankscope.models import chat
 from rankscope.models.locate import place, resolve
 from rankscope.models.loss import frozen_head_nll
 from rankscope.records import ModelRef
+from rankscope.stats.cost import LOGITS as _LOGITS
 
-_LOGITS = 32_000_000  # float32 logits held at once: 128 MB
 OUT_OF_MEMORY = "out of memory"  # how the message of everything that failed for this reason starts
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -158,13 +158,13 @@ def check_safetensors(file: Path) -> dict:
 def shape(ref: ModelRef) -> dict | None:
     """Sizes from config.json, for predictions: hidden and intermediate size, layers, kv width, vocab.
 
-    None if the model isn't local.
+    None if the model is neither local nor in the hub's local cache.
     """
-    at = place(ref)
-    path = Path(at.source) / "config.json"
-    if not path.is_file():
+    folder = local_folder(ref)
+    if folder is None or not (folder / "config.json").is_file():
         return None
-    config = json.loads(path.read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    is_tied = config.get("tie_word_embeddings", True)
     try:
         heads = config["num_attention_heads"]
         head = config.get("head_dim") or config["hidden_size"] // heads
@@ -175,9 +175,21 @@ def shape(ref: ModelRef) -> dict | None:
             "q": heads * head,
             "kv": config.get("num_key_value_heads", heads) * head,
             "vocab": config["vocab_size"],
+            **({} if is_tied else {"untied": 1}),
         }
     except KeyError:
         return None
+
+
+def local_folder(ref: ModelRef) -> Path | None:
+    """Where the model's files lie here: its own folder, or the hub's local cache; None if nowhere. Asks no network."""
+    at = place(ref)
+    if at.is_local:
+        return Path(at.source)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(at.source, "config.json", revision=at.revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def max_positions(ref: ModelRef) -> int | None:

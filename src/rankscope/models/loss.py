@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_LOGITS = 8_000_000  # float32 logits held at once: 32 MB, of which the allocator keeps the pages for the next slice
+from rankscope.stats.cost import FROZEN_LOGITS as _LOGITS
 
 
 def frozen_head_nll(

@@ -24,10 +24,11 @@ from scipy import special, stats
 
 from rankscope.records import Contrast
 from rankscope.stats.estimate import Flips, Parts, Spread, estimate_from, interval, parts, shared
-from rankscope.stats.power import detectable, needed
+from rankscope.stats.power import default_margin, detectable, needed
 from rankscope.stats.together import each_alpha
 
 _DRAWS = 20_000
+__all__ = ["Pair", "contrasts", "default_margin", "family_alpha", "mcnemar", "variances"]
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,6 @@ def contrasts(family: Sequence[Pair], margin: float = 0.02, level: float = 0.95,
     alpha = family_alpha(family, [p.spread for p in found], 1 - level, absent)
     return [_judge(pair, p, margin if pair.margin is None else pair.margin, level, alpha)
             for pair, p in zip(family, found, strict=True)]  # fmt: skip
-
-
-def default_margin(num_items: int) -> float:
-    """A margin that so many items can reach: of 20 % discordant items, 0.02 takes thousands, 0.01 about 17,000."""
-    return 0.02 if num_items >= 2000 else 0.03
 
 
 def family_alpha(family: Sequence[Pair], found: Sequence[Spread], alpha: float, absent: int = 0) -> float:

@@ -87,6 +87,30 @@ def needed(
     return Needed(_least(with_items, num_items + 1, MOST_ITEMS), seeds)
 
 
+def default_margin(num_items: int) -> float:
+    """A margin that so many items can reach: of 20 % discordant items, 0.02 takes thousands, 0.01 about 17,000."""
+    return 0.02 if num_items >= 2000 else 0.03
+
+
+def planned(num_items: int, num_seeds: int, item_variance: float, seed_sd: float = 0.0, arms: int = 1,
+            item_df: float | None = None) -> Parts:  # fmt: skip
+    """The parts of a mean difference before anything is measured: of ``arms`` alike, over items and seeds to come.
+
+    ``item_variance`` is that of one seed's differences over items (of right and wrong answers, about the share that
+    flips), half of it the items' own and half anew with each seed; ``seed_sd`` the true means' between seeds. Arms
+    share what they say about seeds, as verdicts do. Few seeds say it badly: where they are alike the estimated part is
+    above zero by luck in some studies, whose intervals are wider for it, so that its expected value counts here.
+    """
+    df = max(num_items - 1.0, 1.0) if item_df is None else item_df
+    if num_seeds == 1:
+        return Parts(1, item_variance / num_items, df)
+    rest = item_variance / 2 / num_items
+    seed_df = arms * (num_seeds - 1.0)
+    true, least = seed_sd**2 + rest, seed_df * rest / (seed_sd**2 + rest)  # seeds' mean square is true chi2(df) / df
+    above = true * float(special.chdtrc(seed_df + 2, least)) - rest * float(special.chdtrc(seed_df, least))
+    return Parts(num_seeds, rest + rest / num_seeds, df, rest + above, seed_df, rest, max(seed_df * df, 1.0))
+
+
 def scaled(found: Parts, items: float = 1.0, seeds: int | None = None) -> Parts:
     """The parts to expect with ``items`` times as many items and with ``seeds`` in all, degrees of freedom included.
 

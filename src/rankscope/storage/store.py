@@ -148,10 +148,8 @@ class Store:
     def eval_outcome(self, run_key: str, task_key: str) -> tuple[str, str] | None:
         """Status and message of one evaluation, without its scores."""
         with self._reading() as db:
-            where = {"r": run_key, "t": task_key}
-            row = db.execute(
-                text("SELECT status, message FROM evals WHERE run_key = :r AND task_key = :t"), where
-            ).first()
+            row = db.execute(text("SELECT status, message FROM evals WHERE run_key = :r AND task_key = :t"),
+                             {"r": run_key, "t": task_key}).first()  # fmt: skip
         return (row[0], row[1]) if row else None
 
     def eval_ledgers(self, run_key: str) -> dict[str, Ledger]:
@@ -251,17 +249,17 @@ class Store:
         found = []
         with self._reading() as db:
             for key in dict.fromkeys(run_keys):
-                rows = db.execute(
-                    text(
-                        "SELECT share, step, cut, losses, drift, ledger FROM looks WHERE run_key = :r"
-                        " AND rows_key = :k ORDER BY share, cut"
-                    ),
-                    {"r": key, "k": rows_key},
-                )
+                rows = db.execute(text("SELECT share, step, cut, losses, drift, ledger FROM looks WHERE run_key = :r"
+                                       " AND rows_key = :k ORDER BY share, cut"),
+                                  {"r": key, "k": rows_key})  # fmt: skip
                 for share, step, cut, losses, drift, ledger in rows:
                     values = (tuple(json.loads(losses)), tuple(json.loads(drift)), cut, Ledger(**json.loads(ledger)))
                     found.append(RunLook(key, rows_key, share, step, *values))
         return found
+
+    @property
+    def has_diagnoses(self) -> bool:
+        return self._version >= _DIAGNOSES_SINCE
 
     @property
     def cache(self) -> Path:

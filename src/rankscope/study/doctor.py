@@ -21,7 +21,7 @@ from typing import Any, Literal
 from rankscope import plugins
 from rankscope.data.dataset import VARIABLE, locate
 from rankscope.errors import DataError, InputError
-from rankscope.study.forecast import machine_rate
+from rankscope.study.host import machine_rate
 from rankscope.tasks.task import Task
 
 SLOW = 0.5

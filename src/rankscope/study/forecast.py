@@ -1,199 +1,156 @@
-"""What the work still to do will take. In: run specs, sizes from config.json, what the store measured. Out: Forecast.
+"""What the work still to do will take. In: jobs, counted FLOPs, past work, a host. Out: ``Forecast``.
 
-Counts first (tokens, FLOPs, bytes), then a rate: that of this study's own finished work, or else the matrix-product
-rate of this machine, which makes every time a lower bound and says so. Reads no weights and loads no torch.
+What was measured goes first (``study.calibration``). Where nothing of the kind was, a time is a range: the counted
+FLOPs at the shares of the host's matrix-product rate that are plausible for a model of this size. Reads no weights and
+loads no torch.
 
-Legend: N parameters of the model, K runs trained side by side.
+Legend: N parameters of the model.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
+from typing import Any
 
-import numpy as np
+from rankscope.study.calibration import Calibration, Job
+from rankscope.study.host import Host, machine_rate
+from rankscope.study.sizes import Size
+from rankscope.study.span import NOTHING, Span, largest, total
 
-from rankscope.evaluation.tree import common
-from rankscope.models.names import by_pattern, has_name
-from rankscope.records import Arm, Ledger, Recipe, RunSpec
-from rankscope.stats.cost import flops_per_token, layer_params, linear_shapes, model_params
-from rankscope.tasks.samples import Sample
-
-_CHARS_PER_TOKEN = 4.0
-_RUNTIME_BYTES = 600_000_000  # python, torch and transformers before any weight is read
-MEASURED, FLOOR = "measured", "lower bound"
-_NAMES = (*(f"self_attn.{kind}_proj" for kind in "qkvo"), *(f"mlp.{kind}_proj" for kind in ("gate", "up", "down")))
-_WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-@dataclass(frozen=True)
-class Size:
-    """One model's sizes; ``shape`` as ``models.locate.shape`` gives it, ``width`` bytes a weight."""
-
-    shape: dict
-    width: int
-
-    @property
-    def num_params(self) -> int:
-        return model_params(self.shape)
-
-    def trainable(self, spec: RunSpec) -> int:
-        """Trained parameters; an upper bound where targets have other names than Llama's."""
-        if spec.arm.kind == "full":
-            return self.num_params
-        return sum(rank * (o + i) for rank, (o, i) in self.adapted(spec.arm))
-
-    def adapted(self, arm: Arm) -> list[tuple[int, tuple[int, int]]]:
-        """(rank, (outputs, inputs)) of every linear layer that a LoRA arm adapts, as far as its targets are known."""
-        named = [f"model.layers.{layer}.{name}" for layer in self.layers(arm) for name in _NAMES]
-        sizes = linear_shapes(self.shape) * len(self.layers(arm))
-        is_known = arm.targets != ("all-linear",) and all(any(has_name(n, t) for n in named) for t in arm.targets)
-        return [(by_pattern(arm.rank_pattern, name, arm.rank), size) for name, size in zip(named, sizes, strict=True)
-                if not is_known or any(has_name(name, target) for target in arm.targets)]  # fmt: skip
-
-    def below(self, spec: RunSpec) -> int:
-        """Parameters under the lowest adapted layer."""
-        return min(self.layers(spec.arm), default=0) * layer_params(self.shape) if spec.arm.kind == "lora" else 0
-
-    def layers(self, arm: Arm) -> tuple[int, ...]:
-        """The layers that a LoRA arm adapts."""
-        every = range(self.shape["layers"])
-        return tuple(every) if arm.layers is None else tuple(layer for layer in arm.layers if layer in every)
+MEASURED, OTHERS, UNCALIBRATED = "measured", "other models", "uncalibrated"
+_SMALL = 50e6  # parameters under which calls and norms take more time than products
+# Shares of the host's matrix-product rate from lowest to highest, by kind of work. On a CPU around what was measured:
+# 49-80 % in training a model of 135M (benchmarks/RESULTS.md), 10-40 % for the demo's of 0.9M, scoring lower, single
+# tokens lowest. On a GPU nothing was measured, so the ends lie far apart.
+_CPU = {"train": (0.3, 0.9), "weigh": (0.15, 0.8), "kl": (0.15, 0.8), "generate": (0.02, 0.3)}
+_GPU = {"train": (0.05, 0.55), "weigh": (0.03, 0.5), "kl": (0.03, 0.5), "generate": (0.002, 0.1)}
+_IF_SMALL = 0.2  # of the lower end
+_FLOAT32 = (1 / 16, 1 / 4)  # of a GPU's bfloat16 rate
+_STARTS = Span(3.0, 30.0, 8.0)  # seconds until torch, the weights and the rows are there
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of work left by part, the largest memory of any part, and where the numbers come from.
+    """Seconds of work left by part, the largest memory of any part in bytes, and where the numbers come from.
 
-    ``basis`` is 'measured' (this study's own finished work) or 'lower bound' (matrix-product rate alone).
+    ``basis``: 'measured' (this model's own work on this device), 'other models' (work of others here) or
+    'uncalibrated' (counts and plausible rates). Only what is measured has values beside ranges. ``diagnose`` None:
+    diagnostics are asked for, and nothing says how long they take.
     """
 
-    train_seconds: float
-    score_seconds: float
-    peak_bytes: int
+    train: Span
+    score: Span
+    diagnose: Span | None
+    start: Span
+    peak: Span
     basis: str
 
     @property
-    def seconds(self) -> float:
-        return self.train_seconds + self.score_seconds
+    def span(self) -> Span:
+        return total(s for s in (self.train, self.score, self.diagnose, self.start) if s is not None)
+
+    @property
+    def is_done(self) -> bool:
+        return self.span.is_none
+
+    def as_dict(self) -> dict[str, Any]:
+        whole = self.span
+        return {
+            "basis": self.basis,
+            "seconds": whole.value,
+            "low_seconds": whole.low,
+            "high_seconds": whole.high,
+            "train_seconds": self.train.value,
+            "score_seconds": self.score.value,
+            "diagnose_seconds": None if self.diagnose is None else self.diagnose.value,
+            "peak_bytes": self.peak.value,
+            "low_peak_bytes": self.peak.low,
+            "high_peak_bytes": self.peak.high,
+        }
 
     def __str__(self) -> str:
-        if not self.seconds:
+        if self.is_done:
             return "nothing left to do"
-        about = "about" if self.basis == MEASURED else "at least"
-        parts = f"{_minutes(self.train_seconds)} training, {_minutes(self.score_seconds)} scoring"
-        origin = (
-            "from work done here" if self.basis == MEASURED else "counted FLOPs at this machine's matrix-product rate"
-        )
-        return (
-            f"left: {about} {_minutes(self.seconds)} ({parts}; {origin}), memory about {self.peak_bytes / 1e9:.1f} GB"
-        )
+        parts = [f"{span_text(self.train)} training", f"{span_text(self.score)} scoring"]
+        parts += [f"{span_text(self.diagnose)} looking inside"] if self.diagnose and not self.diagnose.is_none else []
+        origin = {MEASURED: "from work done here", OTHERS: "from other models' work here, so a range alone",
+                  UNCALIBRATED: "uncalibrated: counted FLOPs at plausible rates"}[self.basis]  # fmt: skip
+        return f"left: {span_text(self.span)} ({', '.join(parts)}; {origin}), memory {gigabytes(self.peak)}"
 
 
-def size_of(shape: dict | None, dtype: str) -> Size | None:
-    """None where the model's sizes can't be known without reading its weights."""
-    return None if shape is None else Size(shape, _WIDTH.get(dtype, 4))
+class Clockwork:
+    """Seconds of jobs of one model on one host."""
+
+    def __init__(self, host: Host, size: Size, past: Calibration):
+        self.host, self.size, self.past = host, size, past
+        self.bases: set[str] = set()
+
+    def seconds(self, job: Job) -> Span:
+        """Of work whose FLOPs are counted."""
+        found = self.past.seconds(job)
+        if found is None:
+            self.bases.add(UNCALIBRATED)
+            return plausible(self.host, self.size, job.kind) * job.flops
+        self.bases.add(MEASURED if found.value is not None else OTHERS)
+        return found
 
 
-def train_tokens(recipe: Recipe, samples: Sequence[Sample]) -> int:
-    """Tokens of one run: at most its steps' budget; without ``max_steps`` about the text's length / 4 per epoch."""
-    if recipe.max_steps is not None:
-        return recipe.max_steps * recipe.accumulate * recipe.batch_tokens
-    each = (min(recipe.max_length, text_tokens(s)) for s in samples)
-    return round(recipe.epochs * sum(each) * (1 - recipe.validation))
-
-
-def text_tokens(sample: Sample) -> int:
-    """About how many tokens a sample has: characters / 4, prompt once (or one a choice), every choice."""
-    texts = (*(sample.prompts or (sample.prompt,)), *(sample.choices or (sample.target,)))
-    return 1 + round(sum(map(len, texts)) / _CHARS_PER_TOKEN)
-
-
-def weighed_tokens(samples: Sequence[Sample]) -> int:
-    """About how many tokens pass through a model that weighs the choices: characters / 4, and what texts have in common
-    at their start once."""
-    texts = sorted(
-        prompt + choice
-        for s in samples
-        for choices in [s.choices or (s.target,)]
-        for prompt, choice in zip(s.prompts or (s.prompt,) * len(choices), choices, strict=True)
-    )
-    new = sum(len(text) - common(before, text) for before, text in zip(["", *texts], texts, strict=False))
-    return len(samples) + round(new / _CHARS_PER_TOKEN)
-
-
-def train_bytes(size: Size, specs: Sequence[RunSpec]) -> int:
-    """Peak memory of one cohort in bytes: weights, gradients and AdamW's moments of what is trained, activations,
-    logits."""
-    recipe, shape, n = specs[0].recipe, size.shape, size.num_params
-    weights = n * size.width
-    if specs[0].arm.kind == "full":
-        weights += n * size.width * 2 + 2 * n * size.width
+def plausible(host: Host, size: Size, kind: str) -> Span:
+    """Seconds of a FLOP where nothing was measured: nobody's guess is narrower than this without a look."""
+    low, high = (_GPU if host.is_gpu else _CPU)[kind]
+    low = low * _IF_SMALL if size.num_params < _SMALL else low
+    if not host.is_gpu:
+        rate = machine_rate()
+        return Span(1 / (rate * high), 1 / (rate * low))
+    if host.flops is None:
+        low, high, rate = low * 70e12, high * 2250e12, 1.0  # any GPU there is
     else:
-        weights += 16 * sum(size.trainable(s) for s in specs)
-    tokens = recipe.batch_tokens * len(specs)
-    kept = 10 * shape["hidden"] + 3 * shape["q"] + 4 * shape["kv"] + 4 * shape["inner"]
-    layers = 1 if recipe.gradient_checkpointing else shape["layers"]
-    activations = tokens * layers * kept * size.width
-    logits = tokens // 4 * shape["vocab"] * 4 * 2
-    return _RUNTIME_BYTES + weights + activations + logits
+        rate = host.flops
+    slow, fast = _FLOAT32 if size.width == 4 else (1.0, 1.0)
+    return Span(1 / (rate * high * fast), 1 / (rate * low * slow))
 
 
-def score_bytes(size: Size, kind: str) -> int:
-    """Memory of scoring in bytes: the weights, twice where a checkpoint lies beside the base."""
-    return _RUNTIME_BYTES + size.num_params * size.width * (2 if kind in ("checkpoint", "full") else 1)
+def basis_of(bases: Iterable[str]) -> str:
+    """The weakest of the bases that numbers come from."""
+    found = set(bases)
+    return next((b for b in (UNCALIBRATED, OTHERS) if b in found), MEASURED)
 
 
-def train_flops(size: Size, spec: RunSpec, tokens: int) -> float:
-    return flops_per_token(spec.arm.kind, size.num_params, size.trainable(spec), size.below(spec)) * tokens
+def joined(parts: list[Forecast | None]) -> Forecast | None:
+    """All models' together; None where one can't be known."""
+    known = [p for p in parts if p is not None]
+    if not known or len(known) < len(parts):
+        return None
+    looks = [p.diagnose for p in known]
+    diagnose = None if any(d is None for d in looks) else total(d for d in looks if d is not None)
+    return Forecast(total(p.train for p in known), total(p.score for p in known), diagnose,
+                    total(p.start for p in known), largest(p.peak for p in known),
+                    basis_of(p.basis for p in known if not p.is_done))  # fmt: skip
 
 
-def score_flops(size: Size, tokens: int) -> float:
-    """One forward pass: 2 N a token."""
-    return 2.0 * size.num_params * tokens
+def starting(is_any: bool) -> Span:
+    """What comes before the first work."""
+    return _STARTS if is_any else NOTHING
 
 
-def rate_of(ledgers: Iterable[Ledger]) -> float | None:
-    """FLOPs a second that finished work reached; None if nothing is finished."""
-    done = [x for x in ledgers if x.seconds > 0 and x.flops > 0]
-    return sum(x.flops for x in done) / sum(x.seconds for x in done) if done else None
+def span_text(span: Span) -> str:
+    """Seconds for people: ``about 5 min``, or ``2 min to 9 min`` where nothing says which of them."""
+    if span.value is not None:
+        return f"about {minutes(span.value)}"
+    low, high = minutes(span.low), minutes(span.high)
+    return low if low == high else f"{low} to {high}"
 
 
-def machine_rate() -> float:
-    """FLOPs a second of a 1024 x 1024 float32 matrix product here, the best of three (about 0.1 s on two cores)."""
-    a = np.random.default_rng(0).random((1024, 1024), dtype=np.float32)
-    best = 0.0
-    for _ in range(3):
-        began = time.perf_counter()
-        a @ a
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - began))
-    return best
+def gigabytes(span: Span) -> str:
+    if span.value is not None:
+        return f"about {span.value / 1e9:.1f} GB"
+    return f"{span.low / 1e9:.1f} to {span.high / 1e9:.1f} GB"
 
 
-def rank_warnings(size: Size, specs: Sequence[RunSpec]) -> list[str]:
-    """Ranks that reach a matrix's own rank, and ranks at which LoRA costs as many FLOPs a token as full SFT."""
-    full = flops_per_token("full", size.num_params, 0)
-    lora = sorted((s for s in specs if s.arm.kind == "lora"), key=lambda s: s.arm.top_rank)
-    high: dict[int, int] = {}  # a rank, and the rank of the smallest matrix that it is given to
-    for spec in lora:
-        for rank, matrix in size.adapted(spec.arm):
-            if rank >= min(matrix):
-                high[rank] = min(high.get(rank, min(matrix)), *matrix)
-    told = [f"rank {r} is not low: the smallest adapted matrix has rank {m}" for r, m in sorted(high.items())]
-    for rank, group in groupby(lora, key=lambda s: s.arm.top_rank):
-        cost = max(train_flops(size, spec, 1) for spec in group)
-        if cost >= full:
-            told.append(f"rank {rank} costs {cost / full:.2f} x the FLOPs of full SFT per token")
-    return told
-
-
-def _minutes(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+def minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.0f} days"

@@ -18,8 +18,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from rankscope.provenance import canonical_json, content_key
 from rankscope.records import RunSpec
-from rankscope.study.forecast import Size, train_bytes
+from rankscope.study.memory import train_bytes
 from rankscope.study.plan import COHORT, cohorts, run_key
+from rankscope.study.sizes import Size
 
 SHARE = 0.8
 """Of the memory that can be used; the rest is for what the model of memory leaves out."""
@@ -109,9 +110,10 @@ def fewest(rates: Mapping[int, float]) -> int:
 
 def _decided(lora: list[RunSpec], shape: dict | None, folder: Path, machine: Machine) -> list[list[RunSpec]]:
     size, usable = None if shape is None else Size(shape, machine.width), machine.usable_bytes()
+    is_gpu = machine.place.get("device") != "cpu"
 
     def fits(group: Sequence[RunSpec]) -> bool:
-        return size is None or train_bytes(size, group) <= SHARE * usable
+        return size is None or train_bytes(size, group, is_gpu) <= SHARE * usable
 
     most = most_that_fit(lora, fits)
     rates = _rates(lora, most, folder, machine) if most > 1 else None

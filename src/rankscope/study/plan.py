@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rankscope.provenance import content_key, plain
 from rankscope.records import GIVEN, Arm, ModelRef, RunSpec, TaskRef
 from rankscope.study.forecast import Forecast
+from rankscope.study.span import NOTHING, Span
 from rankscope.tasks.task import identity, scorer_identity
 
 _TRAINER = 2  # raised whenever training gives other weights for the same spec
@@ -51,12 +52,66 @@ def given_spec(model: ModelRef, arm: Arm) -> RunSpec:
 
 
 @dataclass(frozen=True)
+class ArmPlan:
+    """What one arm of one model takes: runs in all and done, the rest by count and as predicted.
+
+    ``tokens`` are to be trained on, ``score_tokens`` to be read or written when scoring. ``peak`` is the memory of one
+    run alone, None for an arm of which nothing is left. ``fits``: 'yes', 'no', or 'perhaps' where only a range is
+    known; empty where there is nothing to fit. ``remedies``: settings that together would make it fit.
+    """
+
+    model: str
+    arm: str
+    kind: str
+    runs: int
+    done: int
+    tokens: int = 0
+    score_tokens: int = 0
+    flops: float = 0.0
+    seconds: Span = NOTHING
+    peak: Span | None = None
+    fits: str = ""
+    remedies: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        found = {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+        found["peak_bytes"] = found.pop("peak")
+        return found
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest true difference from the base that would be shown with 80 % power: from ``low`` to ``high``.
+
+    In points of score (0 to 1). ``is_measured``: from how answers of this model flipped in runs of this store.
+    ``supports_margin``: whether equality within the margin would be shown with that power where there is no difference
+    at all, seeds being alike unless they were seen not to be; ``items_needed`` for that, None where no number would do.
+    """
+
+    model: str
+    train: str
+    task: str
+    role: str
+    items: int
+    seeds: int
+    low: float
+    high: float
+    margin: float
+    is_measured: bool
+    supports_margin: bool
+    items_needed: int | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """Runs to train, and arms given to score, by name, with whether they're done; what the rest will take.
 
     Trials are listed for the first seed. ``forecast`` is None where a model's sizes can't be known without reading its
     weights. ``notes``: what to know first. ``stopped``: runs of those that count as done, since a race stopped them;
-    ``is_at_most``: a race is still to decide which of the runs are left out.
+    ``is_at_most``: a race is still to decide which of the runs are left out. ``host``: what it is planned for.
+    ``cohorts``: pieces of training left, of as many runs as are likely to train side by side. ``disk_bytes``: what will
+    be written. ``cost``: money for the rest, in ``currency``, where a price was given. ``effects``: what the study can
+    show at all.
     """
 
     runs: tuple[tuple[str, bool], ...]
@@ -64,6 +119,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
     is_at_most: bool = False
+    arms: tuple[ArmPlan, ...] = ()
+    host: str = ""
+    cohorts: int = 0
+    disk_bytes: int | None = None
+    cost: Span | None = None
+    currency: str = ""
+    effects: tuple[Smallest, ...] = ()
 
     @property
     def num_done(self) -> int:
@@ -80,18 +142,20 @@ class Plan:
             "at_most": self.is_at_most,
             "stopped": list(self.stopped),
             "runs": [{"run": n, "done": d} for n, d in self.runs],
-            "forecast": plain(self.forecast),
+            "forecast": None if self.forecast is None else self.forecast.as_dict(),
             "notes": list(self.notes),
+            "arms": [arm.as_dict() for arm in self.arms],
+            "host": self.host,
+            "cohorts": self.cohorts,
+            "disk_bytes": self.disk_bytes,
+            "cost": None if self.cost is None else {**plain(self.cost), "currency": self.currency},
+            "effects": plain(self.effects),
         }
 
     def __str__(self) -> str:
-        states = [("stopped" if name in self.stopped else "done" if is_done else "to do", name)
-                  for name, is_done in self.runs]  # fmt: skip
-        width = max((len(state) for state, _ in states), default=0)
-        lines = [f"{state:<{max(width, 5)}}  {name}" for state, name in states]
-        lines += [f"note: {note}" for note in self.notes]
-        lines.append(f"{self.num_done} of {'at most ' if self.is_at_most else ''}{len(self.runs)} runs done")
-        return "\n".join([*lines, *([str(self.forecast)] if self.forecast else [])])
+        from rankscope.study.plan_text import text
+
+        return text(self)
 
 
 def candidates(config: Any, model: ModelRef, train: TaskRef, seed: int) -> list[RunSpec]:

@@ -8,18 +8,20 @@ content of data and code; without stored ones they are made anew from rows that 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rankscope.data.overlap import NGRAM, compare, count_rows, fingerprint
 from rankscope.errors import DataError
-from rankscope.provenance import content_key
+from rankscope.provenance import canonical_json, content_key, plain, recall, remember
 from rankscope.records import Overlap, RowCounts, TaskRef
 from rankscope.tasks import task as tasks
 
 _VERSION = 2  # raised whenever the same rows would be counted otherwise
 _ROWS = "rows"
+_MANY = 2_000  # training rows from which on counts are kept for the next command
 NOT_HERE = "the rows come from the hub and were not here when this was made"
 
 
@@ -57,7 +59,11 @@ def known(study: Any, store: Any | None) -> RowFacts:
     found = RowFacts()
     for train in _trains(study):
         have = study.row_facts.get(train.key, {}) | _stored(store, train)
-        study.row_facts[train.key] = have = have | _count(study, train, have, may_ask=False)
+        have = _recalled(train) | have
+        made = _count(study, train, have, may_ask=False)
+        study.row_facts[train.key] = have = have | made
+        if any(isinstance(fact, RowCounts | Overlap) for fact in made.values()):
+            _remember(train, have)
         found.counts[train.name] = have[_ROWS]
         found.overlaps |= {(train.name, test): have[key] for test, (key, _) in train.tests.items()}
     return found
@@ -100,6 +106,22 @@ def _stored(store: Any | None, train: _Train) -> dict[str, Any]:
     """By the key of the test; the counts of the rows themselves under ``_ROWS``."""
     counts, overlaps = store.rows(train.key) if store is not None else (None, {})
     return dict(overlaps) if counts is None else {_ROWS: counts, **overlaps}
+
+
+def _recalled(train: _Train) -> dict[str, Any]:
+    """The same as ``_stored``, from what an earlier command of this user counted: keys hold all that can change it."""
+    try:
+        kept = json.loads(recall(_ROWS, train.key) or "{}")
+        return {name: RowCounts(**fact) if name == _ROWS else Overlap(**fact) for name, fact in kept.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _remember(train: _Train, facts: dict[str, Any]) -> None:
+    """Counts of many rows, which take longer than reading a file."""
+    known = {name: plain(fact) for name, fact in facts.items() if isinstance(fact, RowCounts | Overlap)}
+    if known.get(_ROWS, {"rows": 0})["rows"] >= _MANY:
+        remember(_ROWS, train.key, canonical_json(known))
 
 
 def _count(study: Any, train: _Train, have: dict[str, Any], may_ask: bool) -> dict[str, Any]:

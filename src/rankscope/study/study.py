@@ -37,6 +37,8 @@ class Study:
         self.source: str | Path | None = None
         self.overrides: tuple[str, ...] = ()
         self._rows: dict[TaskRef, Any] = {}
+        self._tests: dict[TaskRef, TaskRef] = {}
+        self._samples: dict[TaskRef, tuple[tasks.Sample, ...]] = {}
         self.row_facts: dict[str, dict[str, Any]] = {}  # what ``study.rows`` counted, kept for the next question
 
     @classmethod
@@ -76,8 +78,10 @@ class Study:
         return preflight.check(self, is_offline=True)
 
     def test_task(self, ref: TaskRef) -> TaskRef:
-        """A task with its form and the key of its test rows."""
-        return tasks.resolve(ref, self.data_dir, tasks.get_task(ref.task).test_split)
+        """A task with its form and the key of its test rows, looked up once."""
+        if ref not in self._tests:
+            self._tests[ref] = tasks.resolve(ref, self.data_dir, tasks.get_task(ref.task).test_split)
+        return self._tests[ref]
 
     def prepared(self, ref: TaskRef) -> tasks.Prepared:
         """The questions of a resolved test task, read once."""
@@ -90,17 +94,23 @@ class Study:
         return ref in self._rows
 
     def samples(self, ref: TaskRef) -> tuple[tasks.Sample, ...]:
-        """The training samples of a resolved train task."""
-        return tasks.train_samples(ref, self.data_dir)
+        """The training samples of a resolved train task, read once."""
+        if ref not in self._samples:
+            self._samples[ref] = tasks.train_samples(ref, self.data_dir)
+        return self._samples[ref]
 
-    def plan(self, store: str | Path | None = None) -> Plan:
-        """Every run there is to do, and what the rest will take. Reads no weights."""
-        from rankscope.study.planning import make_plan
+    def plan(self, store: str | Path | None = None, on: str | None = None, price_per_hour: float | None = None,
+             currency: str = "USD") -> Plan:  # fmt: skip
+        """Every run there is to do, and what the rest will take, here or on a GPU named ``on``. Reads no weights."""
+        from rankscope.study.host import named
+        from rankscope.study.planning import Price, make_plan
 
+        host = None if on is None else named(on)
+        price = None if price_per_hour is None else Price(price_per_hour, currency)
         if store is None or not (Path(store) / "rankscope.db").is_file():
-            return make_plan(self, None)
+            return make_plan(self, None, host, price, store)
         with Store.open(store, write=False) as opened:
-            return make_plan(self, opened)
+            return make_plan(self, opened, host, price, store)
 
     def reach(self, store: str | Path, budget_seconds: float) -> Reach:
         """How far a time budget comes, before it is spent. Reads no weights."""

@@ -30,13 +30,12 @@ from rankscope.models.base import OUT_OF_MEMORY, Base, is_out_of_memory
 from rankscope.models.fanout import FanOut, fan_out
 from rankscope.models.lora import AdapterBank, Draw
 from rankscope.records import CurvePoint
+from rankscope.stats.cost import PASS_TOKENS as _PASS
 from rankscope.training import checkpoint
 from rankscope.training.cohort import Trainee
 from rankscope.training.optim import learning_rate, load_state, state_tensors
 
 Tick = Callable[[int, int, float], None]
-_PASS = 640
-"""Tokens that a CPU computes at once, about: enough for products at nearly full speed (measured from 512 to 4,096)."""
 
 
 @dataclass
