@@ -83,10 +83,8 @@ def foreseen(plan: Any) -> Prediction | None:
     found = plan.forecast
     if found is None:
         return None
-    if hasattr(found, "span"):
-        span = found.span
-        return Prediction(span.high, found.basis, found.train.high, span.low if span.value is None else None)
-    return Prediction(found.seconds, found.basis, found.train_seconds)
+    span = found.span
+    return Prediction(span.high, found.basis, found.train.high, span.low if span.value is None else None)
 
 
 def ladder(top: Scale, may_drop_seeds: bool = True) -> list[Rung]:

@@ -52,6 +52,7 @@ class Study:
         """A study that asks something a little different of the same data: what was read of rows is shared."""
         other = Study(config, self.data_dir)
         other._rows, other.row_facts = self._rows, self.row_facts
+        other._tests, other._samples = self._tests, self._samples
         return other
 
     @classmethod
