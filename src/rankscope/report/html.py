@@ -18,9 +18,13 @@ from rankscope.report.cite import to_bibtex
 from rankscope.report.drawing import Chart
 from rankscope.report.export import to_csv, to_latex
 from rankscope.report.page import sections
+from rankscope.report.policy import file_policy, scripts_of
 from rankscope.report.rows import Verdict
 from rankscope.report.view import View
 from rankscope.report.wording import plural
+
+
+_POLICY = "the-policy"  # its first place on a page is the policy's own: the scripts that it names are known last
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def written(frame: Frame) -> str:
     assets = resources.files("rankscope.report") / "assets"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((assets / "template.html.jinja").read_text("utf-8"))
-    return template.render(
+    text = template.render(
+        policy=_POLICY,
         frame=frame,
         charts=_by_section(frame.charts),
         notes=notes,
@@ -79,6 +84,7 @@ def written(frame: Frame) -> str:
         library=Markup(_library() if frame.charts else ""),
         draw=Markup((assets / "draw.js").read_text("utf-8") if frame.charts else ""),
     )
+    return text.replace(_POLICY, file_policy(scripts_of(text)), 1)
 
 
 def _facts(view: View) -> tuple[tuple[str, str], ...]:

@@ -68,6 +68,21 @@ class Tally:
         piece = (now.seconds_left if now is not None else None) or 0.0
         return max(self.plan.forecast.seconds - gone, piece, 0.0), self.plan.forecast.basis != MEASURED
 
+    @property
+    def is_done(self) -> bool:
+        """Whether every cell has come to its end, good or bad."""
+        return all(cell.state in ("done", "failed", "stopped") for row in self.rows for cell in row.cells)
+
+    def sentence(self, now: Now | None, at: float) -> str:
+        """How the study goes at a moment (seconds since 1970): 'running: 7 of 12 runs done, about 3 min left'."""
+        state = "running" if now is not None else "done" if self.is_done else "not running"
+        most = "at most " if self.plan.is_at_most else ""
+        told = f"{state}: {self.plan.num_done} of {most}{len(self.plan.runs)} runs done"
+        left = self.seconds_left(now, at)
+        if left is None or (now is None and self.is_done):
+            return told
+        return f"{told}, {'at least' if left[1] else 'about'} {_duration(left[0])} left"
+
     def running(self, now: Now | None) -> Tally:
         """The same with the cells that ``now`` is about as running."""
         busy = set(now.runs) if now is not None else set()
@@ -124,6 +139,12 @@ class _Count:
             return Cell(seed, "to score", f"{sum(o is not None for o in outcomes)} of {len(outcomes)} tasks", (key,))
         failed = any(o is not None and o[0] == "failed" for o in outcomes)
         return Cell(seed, "failed" if failed else "done", keys=(key,))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return "a minute" if seconds > 45 else f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _busy(cell: Cell, keys: set[str]) -> Cell:

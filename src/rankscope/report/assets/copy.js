@@ -3,12 +3,13 @@
 (function () {
   "use strict";
   var root = document.documentElement;
-  var texts = JSON.parse(document.getElementById("copy-texts").textContent);
   root.classList.add("can-copy");
 
   function textOf(button) {
     var at = button.getAttribute("data-copy");
-    return at === "cite" ? document.getElementById("bibtex").textContent : texts[at][button.getAttribute("data-as")];
+    if (at === "cite") { return document.getElementById("bibtex").textContent; }
+    // Read when asked: the live page brings new texts with its new tables.
+    return JSON.parse(document.getElementById("copy-texts").textContent)[at][button.getAttribute("data-as")];
   }
 
   function say(group, words) {
