@@ -41,7 +41,7 @@ def make_app(folder: Path, opened: Callable[[StoredStudy], Any], access: Pass) -
         return PlainTextResponse(f"the store can't be read: {error.what}\n", 503)
 
     @app.exception_handler(404)
-    def nothing(_: Request, error: HTTPException) -> Response:
+    def nothing(_: Request, error: Exception) -> Response:
         return PlainTextResponse("there is nothing here\n", 404)
 
     # Plain functions: FastAPI runs them in threads, and the event loop stays free.

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Made:
 class Fresh:
     """One thing, made by ``make`` in ``pool``. Thread-safe."""
 
-    def __init__(self, pool: ThreadPoolExecutor, make: Callable[[str], Made]):
+    def __init__(self, pool: Executor, make: Callable[[str], Made]):
         self._pool, self._make, self._lock = pool, make, threading.Lock()
         self._made: Made | None = None
         self._job: Future[Made] | None = None

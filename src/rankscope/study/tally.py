@@ -81,7 +81,13 @@ class Tally:
         left = self.seconds_left(now, at)
         if left is None or (now is None and self.is_done):
             return told
-        return f"{told}, {'at least' if left[1] else 'about'} {_duration(left[0])} left"
+        work = "" if now is not None else "of work "
+        return f"{told}, {'at least' if left[1] else 'about'} {_duration(left[0])} {work}left"
+
+    def mine(self, now: Now | None, key: str) -> Now | None:
+        """``now``, if it is about this study: of this key, or of its runs, whatever the declaration is called."""
+        keys = {key for row in self.rows for cell in row.cells for key in cell.keys}
+        return now if now is not None and (now.study == key or keys & set(now.runs)) else None
 
     def running(self, now: Now | None) -> Tally:
         """The same with the cells that ``now`` is about as running."""

@@ -17,6 +17,13 @@
     return box;
   }
 
+  function home() {
+    var link = document.createElement("a");
+    link.href = "/";
+    link.textContent = "All studies of this store";
+    return link;
+  }
+
   // ---- the bar
 
   function curve(losses) {
@@ -53,6 +60,7 @@
       parts.push(part("part", "training loss so far " + last[1].toFixed(3) + ": unfinished, in no estimate"));
     }
     if (state.problem) { parts.push(part("problem", state.problem)); }
+    if (parts.length && location.pathname !== "/") { parts.push(home()); }
     bar.replaceChildren.apply(bar, parts);
     bar.hidden = !parts.length;
   }
