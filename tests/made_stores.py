@@ -30,7 +30,7 @@ DECLARED = {
 class MadeStore:
     """A folder to which one finished run after the other is added. ``arms``: trained ones, as declared."""
 
-    def __init__(self, folder: Path, declared: dict | None = None):
+    def __init__(self, folder: Path, declared: dict | Path | None = None):
         self.folder, self.study = folder, Study.load(declared or DECLARED)
         (self.model,), ((self.raw, self.train),) = self.study.resolve()
         self.arms = [trials[0] for trials in self.study.arm_trials(self.model, self.train)]
@@ -57,6 +57,12 @@ class MadeStore:
     def add(self, index: int, seed: int) -> str:
         """One more arm's run of a seed with all its scores. Returns the run's key."""
         return self._put(self.spec(index, seed), self.study.config.evaluations(self.raw), 0.6 + 0.1 * index)
+
+    def fail(self, index: int, seed: int, message: str) -> None:
+        """One more arm's run of a seed, failed."""
+        spec = self.spec(index, seed)
+        with Store.open(self.folder) as store:
+            store.put_run(spec, run_key(spec), RunResult(run_key(spec), "failed", message=message))
 
     def _put(self, spec: RunSpec, evaluations: tuple, rate: float) -> str:
         key = run_key(spec)

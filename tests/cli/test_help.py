@@ -22,7 +22,6 @@ VERBS = [
     "check",
     "plan",
     "run",
-    "status",
     "compare",
     "report",
     "score",
@@ -34,6 +33,8 @@ VERBS = [
     "new",
     "audit",
     "adapter",
+    "view",
+    "status",
 ]
 OF_ADAPTER = ["truncate"]
 ALL = [verb for verb in VERBS if verb != "adapter"] + [f"adapter {verb}" for verb in OF_ADAPTER]

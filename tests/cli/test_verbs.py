@@ -26,6 +26,26 @@ class FakePlan:
         return "3 runs"
 
 
+class FakeTally:
+    rows = ()
+    plan = FakePlan()
+
+    def mine(self, now, key):
+        return now
+
+    def running(self, now):
+        return self
+
+    def sentence(self, now, at):
+        return "running: 1 of 3 runs done" if now else "not running: 1 of 3 runs done"
+
+    def seconds_left(self, now, at):
+        return 90.0, True
+
+    def as_dict(self):
+        return {"arms": []}
+
+
 class FakeResult:
     verdict = "rank 4 is enough"
     failed: list = []
@@ -46,7 +66,8 @@ class FakeStudy:
 
     calls: list = []
     outcome = FakeResult
-    config = types.SimpleNamespace(name="fake")
+    config = types.SimpleNamespace(name="fake", title=None)
+    key = "fakekey"
 
     @classmethod
     def load(cls, study, overrides=(), data_dir=None):
@@ -59,6 +80,9 @@ class FakeStudy:
 
     def plan(self, store=None):
         return FakePlan()
+
+    def tally(self, store):
+        return FakeTally()
 
     def result(self, store):
         return self.outcome()

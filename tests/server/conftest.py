@@ -57,12 +57,12 @@ def made(first_seed, tmp_path):
     return first_seed.at(shutil.copytree(first_seed.folder, tmp_path / "runs"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def access():
     return Pass(PORT)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reading(first_seed, access):
     """One app over the store that nobody writes to, so that its page is made once."""
     app = make_app(first_seed.folder, Study.stored, access)

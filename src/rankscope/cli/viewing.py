@@ -166,7 +166,7 @@ def _look(loaded: Study, store: str, before: _Look | None = None) -> _Look:
     if before is not None:
         with Store.open(store, write=False) as opened:
             is_same = opened.version() == before.version
-        if is_same or began - before.tally.made < 3 * before.took:
+        if is_same or began - before.tally.made < _rest(before):
             tally, now = before.tally, read_now(Path(store) / "cache")
             return _Look(loaded, store, tally, before.result, tally.mine(now, loaded.key), began, before.took,
                          before.version)  # fmt: skip
@@ -175,6 +175,11 @@ def _look(loaded: Study, store: str, before: _Look | None = None) -> _Look:
     tally, result = loaded.tally(store), loaded.result(store)
     now, at = read_now(Path(store) / "cache"), time.time()
     return _Look(loaded, store, tally, result, tally.mine(now, loaded.key), at, at - began, version)
+
+
+def _rest(look: _Look) -> float:
+    """Seconds until the store is counted again: the study needs the processor more."""
+    return max(2 * EVERY, 3 * look.took)
 
 
 def _watched(look: _Look, asked: Asked, stdout: Any, as_json: bool) -> _Look:
