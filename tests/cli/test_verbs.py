@@ -26,26 +26,6 @@ class FakePlan:
         return "3 runs"
 
 
-class FakeTally:
-    rows = ()
-    plan = FakePlan()
-
-    def mine(self, now, key):
-        return now
-
-    def running(self, now):
-        return self
-
-    def sentence(self, now, at):
-        return "running: 1 of 3 runs done" if now else "not running: 1 of 3 runs done"
-
-    def seconds_left(self, now, at):
-        return 90.0, True
-
-    def as_dict(self):
-        return {"arms": []}
-
-
 class FakeResult:
     verdict = "rank 4 is enough"
     failed: list = []
@@ -66,8 +46,7 @@ class FakeStudy:
 
     calls: list = []
     outcome = FakeResult
-    config = types.SimpleNamespace(name="fake", title=None)
-    key = "fakekey"
+    config = types.SimpleNamespace(name="fake")
 
     @classmethod
     def load(cls, study, overrides=(), data_dir=None):
@@ -80,9 +59,6 @@ class FakeStudy:
 
     def plan(self, store=None):
         return FakePlan()
-
-    def tally(self, store):
-        return FakeTally()
 
     def result(self, store):
         return self.outcome()
@@ -141,7 +117,6 @@ def test_a_failed_run_is_named_and_exits_with_1(facade, monkeypatch, capsys):
     assert "failed: demo/x/full/lr1/seed0: diverged at step 3" in capsys.readouterr().out
     assert main(["run", "s.yaml", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["failed"][0]["message"] == "diverged at step 3"
-    assert main(["status", "s.yaml"]) == 0
 
 
 def test_an_unfinished_study_says_how_to_go_on(facade, monkeypatch, capsys):
@@ -150,11 +125,9 @@ def test_an_unfinished_study_says_how_to_go_on(facade, monkeypatch, capsys):
     assert "Not complete. To go on: rankscope run s.yaml" in capsys.readouterr().out
 
 
-def test_plan_and_status_show_the_plan(capsys):
+def test_plan_shows_the_plan(capsys):
     assert main(["plan", "s.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"runs": 3}
-    assert main(["status", "s.yaml"]) == 0
-    assert capsys.readouterr().out == "3 runs\nNext: rankscope report s.yaml\n"
 
 
 def test_compare_shows_verdict_and_table(capsys):
