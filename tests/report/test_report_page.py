@@ -27,7 +27,7 @@ def html(view):
 @pytest.fixture(scope="module")
 def body(html):
     """The page without the drawing library."""
-    return html[: html.index('<script type="application/json"')]
+    return re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
 
 
 def test_page_is_one_file_under_three_megabytes(html):
@@ -68,7 +68,7 @@ def test_inline_json_cannot_close_its_script_element():
 
 
 def test_script_elements_are_balanced(html):
-    assert html.count("<script") == html.count("</script>") == 5
+    assert html.count("<script") == html.count("</script>") >= 6
 
 
 @pytest.mark.parametrize("format", ["html", "md"])

@@ -109,6 +109,13 @@ def test_speeds_are_kept_and_measured_again_only_for_more_runs(tmp_path):
     assert set(_sizes(RUNS[1:], tmp_path, elsewhere)) == {2, 1} and elsewhere.asked
 
 
+def test_a_cpu_that_there_is_no_time_to_measure_trains_one_by_one(tmp_path):
+    for device, sizes in {"cpu": {1}, "a GPU": {8, 4}}.items():
+        machine = Machine(GPU, run_steps=1)
+        machine.place = {"device": device}
+        assert set(_sizes(RUNS, tmp_path / device, machine)) == sizes and not machine.asked
+
+
 def test_a_cut_stays_when_the_machine_has_changed_and_a_damaged_file_is_made_again(tmp_path):
     before = packing.cut(RUNS, SHAPE, tmp_path, lambda: Machine(GPU))
     assert packing.cut(RUNS, SHAPE, tmp_path, lambda: pytest.fail("asked again")) == before

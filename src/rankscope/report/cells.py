@@ -5,6 +5,7 @@ markdown.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rankscope.report.view import View
 from rankscope.report.wording import trained
@@ -59,14 +60,31 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Widget:
+    """A part of the page that answers to its reader, drawn by ``assets/KIND.js`` from ``data`` (JSON-ready).
+
+    ``title`` names it for screen readers; ``without`` says where the same numbers stand if no script runs.
+    """
+
+    id: str
+    kind: str
+    title: str
+    data: Any
+    without: str = "This part needs JavaScript. The tables of this section hold the same numbers."
+
+
+@dataclass(frozen=True)
 class Section:
-    """One section of the page; charts of the same ``id`` stand before the tables. ``short`` is for the navigation."""
+    """One section of the page; charts of the same ``id`` and widgets stand before the tables. ``short`` is for the
+    navigation.
+    """
 
     id: str
     title: str
     intro: str
     tables: tuple[Table, ...]
     short: str = ""
+    widgets: tuple[Widget, ...] = ()
 
 
 def notes(*tables: Table) -> dict[str, tuple[str, ...]]:

@@ -8,6 +8,7 @@ name can end the script element it stands in. The page's own policy forbids load
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -22,6 +23,8 @@ from rankscope.report.policy import file_policy, scripts_of
 from rankscope.report.rows import Verdict
 from rankscope.report.view import View
 from rankscope.report.wording import plural
+
+_OWN = {"css": ("style",), "js": ("copy", "start")}
 
 
 _POLICY = "the-policy"  # its first place on a page is the policy's own: the scripts that it names are known last
@@ -71,6 +74,7 @@ def written(frame: Frame) -> str:
 
     assets = resources.files("rankscope.report") / "assets"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    kinds = dict.fromkeys(widget.kind for section in frame.sections for widget in section.widgets)
     template = environment.from_string((assets / "template.html.jinja").read_text("utf-8"))
     text = template.render(
         policy=_POLICY,
@@ -78,11 +82,10 @@ def written(frame: Frame) -> str:
         charts=_by_section(frame.charts),
         notes=notes,
         copies=Markup(inline_json(_copies(frame.sections))),
-        copy=Markup((assets / "copy.js").read_text("utf-8")),
-        style=Markup((assets / "style.css").read_text("utf-8")),
         specs=Markup(inline_json({chart.id: chart.spec for chart in frame.charts})),
-        library=Markup(_library() if frame.charts else ""),
-        draw=Markup((assets / "draw.js").read_text("utf-8") if frame.charts else ""),
+        inline=lambda value: Markup(inline_json(value)),
+        style=Markup("\n".join(_assets("css", kinds))),
+        scripts=[Markup(text) for text in (*_assets("js", kinds), *([_library()] if frame.charts else []))],
     )
     return text.replace(_POLICY, file_policy(scripts_of(text)), 1)
 
@@ -117,6 +120,13 @@ def _by_section(drawn: tuple[Chart, ...]) -> dict[str, list[Chart]]:
     for chart in drawn:
         found.setdefault(chart.section, []).append(chart)
     return found
+
+
+def _assets(ending: str, kinds: Iterable[str]) -> list[str]:
+    """The page's own files of that ending, then those of the widgets that it shows."""
+    folder = resources.files("rankscope.report") / "assets"
+    files = [folder / f"{name}.{ending}" for name in (*_OWN[ending], *kinds)]
+    return [file.read_text("utf-8") for file in files if file.is_file()]
 
 
 def _library() -> str:

@@ -115,7 +115,9 @@ def _decided(lora: list[RunSpec], shape: dict | None, folder: Path, machine: Mac
 
     most = most_that_fit(lora, fits)
     rates = _rates(lora, most, folder, machine) if most > 1 else None
-    return packed(lora, most if rates is None else min(most, fewest(rates)), fits)
+    if rates is None:  # nothing measured: what pays on a GPU costs time on a CPU, where products are the limit
+        return packed(lora, 1 if machine.place.get("device") == "cpu" else most, fits)
+    return packed(lora, min(most, fewest(rates)), fits)
 
 
 def _rates(lora: list[RunSpec], most: int, folder: Path, machine: Machine) -> dict[int, float] | None:

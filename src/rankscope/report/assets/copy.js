@@ -7,9 +7,8 @@
 
   function textOf(button) {
     var at = button.getAttribute("data-copy");
-    if (at === "cite") { return document.getElementById("bibtex").textContent; }
-    // Read when asked: the live page brings new texts with its new tables.
-    return JSON.parse(document.getElementById("copy-texts").textContent)[at][button.getAttribute("data-as")];
+    var texts = JSON.parse(document.getElementById("copy-texts").textContent);
+    return at === "cite" ? document.getElementById("bibtex").textContent : texts[at][button.getAttribute("data-as")];
   }
 
   function say(group, words) {

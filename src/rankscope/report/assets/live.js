@@ -134,7 +134,6 @@
       kept.fields[key] = [asked[key].value, asked[key].checked];
       if (asked[key] === document.activeElement) { kept.focus = ["field", key]; }
     });
-    kept.widgets = window.rankscope && window.rankscope.keep ? window.rankscope.keep(root) : null;
     return kept;
   }
 
@@ -151,7 +150,6 @@
       var was = kept.scrolled[key];
       if (was) { rolled[key].scrollLeft = was[0]; rolled[key].scrollTop = was[1]; }
     });
-    if (kept.widgets && window.rankscope.restore) { window.rankscope.restore(root, kept.widgets); }
     if (kept.focus) {
       var found = kept.focus[0] === "fold" ? known[kept.focus[1]] : asked[kept.focus[1]];
       found = found && kept.focus[0] === "fold" ? found.querySelector("summary") : found;
@@ -167,7 +165,8 @@
     return found ? JSON.parse(found.textContent) : {};
   }
 
-  // A chart whose spec is the same goes on as it is; the others keep their height until they are drawn.
+  // A chart whose spec is the same goes on as it is, and so does a widget whose data is; the other charts keep their
+  // height until they are drawn.
   function carry(main, next, before, after) {
     all(main, ".canvas[id]").forEach(function (old) {
       var id = old.id.replace(/^chart-/, ""), box = next.querySelector("[id='" + old.id + "']");
@@ -179,6 +178,10 @@
       if (box) { box.style.minHeight = old.offsetHeight + "px"; }
       if (old.chart) { old.chart.finalize(); }
     });
+    all(main, ".widget[id]").forEach(function (old) {
+      var box = next.querySelector("[id='" + old.id + "']"), data = box && box.querySelector("script");
+      if (data && old.given === data.textContent) { box.replaceWith(old); }
+    });
   }
 
   function grow(text) {
@@ -188,17 +191,13 @@
     if (fresh.getElementById("chart-specs") && !window.vegaEmbed) { location.reload(); return; }
     var kept = remember(main), before = specs(document), after = specs(fresh);
     shown = JSON.parse(fresh.getElementById("live").textContent).version;
-    all(fresh, "script[type='application/json'][id]").forEach(function (data) {
-      var own = document.getElementById(data.id);
-      if (own) { own.textContent = data.textContent; }
-    });
     var nav = document.querySelector(".top nav"), left = nav ? nav.scrollLeft : 0, links = fresh.querySelector(".top nav");
     if (nav && links) { nav.replaceChildren.apply(nav, [].slice.call(links.childNodes)); nav.scrollLeft = left; }
     document.title = fresh.title;
     next = document.adoptNode(next);
     carry(main, next, before, after);
     main.replaceWith(next);
-    var drawn = window.rankscope && window.rankscope.start ? window.rankscope.start(next) : null;
+    var drawn = window.rankscope ? window.rankscope.start() : null;
     restore(next, kept);
     Promise.resolve(drawn).then(function () {
       var now = place(next);
