@@ -67,13 +67,14 @@ class MadeStore:
     def _put(self, spec: RunSpec, evaluations: tuple, rate: float) -> str:
         key = run_key(spec)
         curve = tuple(CurvePoint(step, 3.0 / step, 1e-3, 64 * step, 0.1 * step) for step in range(1, 13))
-        ledger = Ledger(seconds=30.0, tokens=800, flops=1e11, peak_bytes=10**8, trainable=1000)
-        made = RunResult(key, "done", validation_loss=1.0, validation_se=0.1, steps=12, curve=curve, ledger=ledger)
+        took = Ledger(seconds=30.0, tokens=800, flops=1e11, peak_bytes=10**8, trainable=1000)
+        made = RunResult(key, "done", validation_loss=1.0, validation_se=0.1, steps=12, curve=curve, ledger=took)
         with Store.open(self.folder) as store:
             store.put_run(spec, key, made)
             for measure in measures.scores(self.study, evaluations):
                 drawn = np.random.default_rng(zlib.crc32(f"{spec.seed}{measure.key}".encode())).random(NUM_ITEMS)
                 scores = tuple(Score(f"item-{i}", float(x < rate)) for i, x in enumerate(drawn))
-                found = EvalResult(key, measure.key, "done", "", "accuracy", 0.25, scores, Ledger(seconds=2.0, tokens=9))
+                ledger = Ledger(seconds=2.0, tokens=9)
+                found = EvalResult(key, measure.key, "done", "", "accuracy", 0.25, scores, ledger)
                 store.put_eval(found, measure.ref, measure.key)
         return key

@@ -32,9 +32,9 @@ VERBS = [
     "doctor",
     "new",
     "audit",
-    "adapter",
     "view",
     "status",
+    "adapter",
 ]
 OF_ADAPTER = ["truncate"]
 ALL = [verb for verb in VERBS if verb != "adapter"] + [f"adapter {verb}" for verb in OF_ADAPTER]

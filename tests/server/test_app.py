@@ -49,7 +49,7 @@ def test_the_page_is_the_reports_with_one_script_more(client, first_seed):
     file = without_policy(page(Study.load(DECLARED).result(first_seed.folder).view()))
     before, end = file.rsplit("</body>", 1)
     assert text.startswith(before) and text.endswith("</body>" + end)
-    assert text[len(before):].count("<script") == 2
+    assert text[len(before) :].count("<script") == 2
     assert told(text)["ask"] == f"/api/studies/{first_seed.key}/state"
 
 

@@ -121,4 +121,5 @@ def test_the_page_grows_under_the_readers_hands(browser, served, made):
     assert "Content Security Policy" in browser.get_log("browser")[-1]["message"]
 
     served.stop()
-    assert until(browser, "return document.querySelector('#live-bar[data-state=lost]')").text.startswith("The server has")
+    said = until(browser, "return document.querySelector('#live-bar[data-state=lost]')").text
+    assert said.startswith("The server has ended")

@@ -1,7 +1,7 @@
 """What a page may load and run, as a Content-Security-Policy. In: a page's scripts. Out: policies.
 
 Scripts are named by their hashes, so that nothing else runs, whatever gets onto a page; and none may make code of text
-(the charts' expressions are interpreted, ``ast`` in draw.js). Knows nothing about what is on the page.
+(expressions of charts are interpreted, ``ast`` in start.js). Knows nothing about what is on the page.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from rankscope.storage.watching import Now, clear_now, write_now
 EVERY = 1.0
 """Seconds between two files."""
 POINTS = 160
-"""Most losses in a file; every second one is left out when there are more."""
+"""Most losses in a file; when there are more, every second step is left out."""
 
 
 class Teller:
@@ -89,7 +89,10 @@ class Teller:
         if loss is None or not math.isfinite(loss) or step % self._stride:
             return known
         if len(known) >= POINTS:
-            known, self._stride = known[1::2], self._stride * 2
+            self._stride *= 2
+            known = tuple(point for point in known if not point[0] % self._stride)
+        if step % self._stride:
+            return known
         return (*known, (step, round(float(loss), 5)))
 
     def _write(self) -> None:

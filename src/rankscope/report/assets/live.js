@@ -184,11 +184,17 @@
     });
   }
 
+  // Whether the new page has scripts that this one doesn't: its first chart's, say. They only run when it is loaded.
+  function needsMore(fresh) {
+    var own = all(document, "script:not([type])").map(function (script) { return script.textContent; });
+    return all(fresh, "script:not([type])").some(function (script) { return own.indexOf(script.textContent) < 0; });
+  }
+
   function grow(text) {
     var fresh = new DOMParser().parseFromString(text, "text/html");
     var main = document.querySelector("main"), next = fresh.querySelector("main");
     if (!next) { return; }
-    if (fresh.getElementById("chart-specs") && !window.vegaEmbed) { location.reload(); return; }
+    if (needsMore(fresh)) { location.reload(); return; }
     var kept = remember(main), before = specs(document), after = specs(fresh);
     shown = JSON.parse(fresh.getElementById("live").textContent).version;
     var nav = document.querySelector(".top nav"), left = nav ? nav.scrollLeft : 0, links = fresh.querySelector(".top nav");
