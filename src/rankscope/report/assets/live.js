@@ -56,8 +56,9 @@
     if (state.work) { parts.push(part("part", state.work)); }
     if (state.losses && state.losses.length > 1) {
       var last = state.losses[state.losses.length - 1];
-      parts.push(curve(state.losses));
-      parts.push(part("part", "training loss so far " + last[1].toFixed(3) + ": unfinished, in no estimate"));
+      var loss = part("part", "training loss so far " + last[1].toFixed(3) + ": unfinished, in no estimate");
+      loss.prepend(curve(state.losses), " ");
+      parts.push(loss);
     }
     if (state.problem) { parts.push(part("problem", state.problem)); }
     if (parts.length && location.pathname !== "/") { parts.push(home()); }
