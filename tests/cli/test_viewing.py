@@ -110,7 +110,8 @@ def test_watching_goes_on_until_the_study_is_done(made, monkeypatch, capsys):
 
     def pause(_):
         assert todo, "it watches a study that is done"
-        made.add(*todo.pop(0))
+        while todo:
+            made.add(*todo.pop())
 
     monkeypatch.setattr(viewing, "EVERY", 0.0)
     monkeypatch.setattr(viewing.time, "sleep", pause)

@@ -69,7 +69,6 @@ def reading(first_seed, access):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_module, "_PATIENCE", 120.0)
         yield app
-    app.state.keeper.close()
 
 
 @pytest.fixture
@@ -77,8 +76,7 @@ def following(made, access, monkeypatch):
     """An app over the store that is written to. Its pages hold no more than their version: real ones take long."""
     monkeypatch.setattr(app_module, "study_page", counted_page)
     app = make_app(made.folder, Counted, access)
-    yield visitor(app, access)
-    app.state.keeper.close()
+    return visitor(app, access)
 
 
 @pytest.fixture

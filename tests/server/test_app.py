@@ -6,14 +6,16 @@ import json
 import re
 import threading
 import time
-from concurrent.futures import Executor, Future
+from types import SimpleNamespace
 
 import pytest
+from fastapi.testclient import TestClient
 
 from made_stores import DECLARED, MadeStore
 from rankscope.errors import DataError
 from rankscope.report.html import page
 from rankscope.report.policy import without_policy
+from rankscope.server import app as served
 from rankscope.server import keeping
 from rankscope.server.keeping import Fresh, Made
 from rankscope.storage.store import Store
@@ -124,56 +126,40 @@ def test_a_store_that_is_gone_is_said(following, made):
     assert (answer.status_code, answer.text) == (503, "the store can't be read: no store here\n")
 
 
-class Pool(Executor):
-    """Runs nothing until told."""
-
-    def __init__(self):
-        self.jobs = []
-
-    def submit(self, work, version):
-        job = Future()
-        self.jobs.append((job, work, version))
-        return job
-
-    def run(self):
-        job, work, version = self.jobs.pop(0)
-        try:
-            job.set_result(work(version))
-        except ZeroDivisionError as error:
-            job.set_exception(error)
-
-
 def test_one_thing_is_made_once_at_a_time_and_the_last_one_is_shown_meanwhile(monkeypatch):
     monkeypatch.setattr(keeping, "_LEAST", 100.0)
-    pool = Pool()
-    fresh = Fresh(pool, lambda version: Made(version, f"page {version}"))
-    assert fresh.get("1") is None and fresh.get("2") is None and len(pool.jobs) == 1
-    pool.run()
+    jobs = []
+    fresh = Fresh(threading.Lock(), lambda version: Made(version, f"page {version}"), jobs.append)
+    assert fresh.get("1") is None and fresh.get("2") is None and len(jobs) == 1
+    jobs.pop()()
     assert fresh.get("1").thing == "page 1"
-    assert fresh.get("2").thing == "page 1" and pool.jobs == []  # it rests first
+    assert fresh.get("2").thing == "page 1" and jobs == []  # it rests first
     fresh._rests_until = 0.0
-    assert fresh.get("2").thing == "page 1" and len(pool.jobs) == 1
-    pool.run()
+    assert fresh.get("2").thing == "page 1" and len(jobs) == 1
+    jobs.pop()()
     assert fresh.get("2").thing == "page 2"
 
 
-def test_an_error_that_nobody_foresaw_is_told_on_the_terminal_and_ends_nothing(capsys):
-    pool = Pool()
-    fresh = Fresh(pool, lambda version: 1 // 0)
+def test_an_error_that_nobody_foresaw_is_said_on_the_page_and_on_the_terminal(capsys):
+    jobs = []
+    fresh = Fresh(threading.Lock(), lambda version: 1 // 0, jobs.append)
     fresh.get("1")
-    pool.run()
+    with pytest.raises(ZeroDivisionError) as raised:
+        jobs.pop()()
     assert "a bug in rankscope" in fresh.get("1").problem
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    served._last_words(SimpleNamespace(exc_type=ZeroDivisionError, exc_value=raised.value))
+    assert (
+        capsys.readouterr().err == "error: a bug in rankscope: ZeroDivisionError: integer division or modulo by zero\n"
+    )
 
 
 def test_a_first_visit_waits_for_its_page_and_not_forever(made, access):
-    from fastapi.testclient import TestClient
-
-    from rankscope.server import app as served
-
     may_go_on = threading.Event()
 
     class Slow:
+        def tally(self, folder):
+            raise DataError("no such rows")
+
         def result(self, folder):
             may_go_on.wait(20)
             raise DataError("no such rows")
@@ -189,4 +175,3 @@ def test_a_first_visit_waits_for_its_page_and_not_forever(made, access):
         assert "no such rows" in answer
     finally:
         served._PATIENCE = served_patience
-        app.state.keeper.close()

@@ -43,15 +43,14 @@ class Running:
     def __init__(self, folder):
         self.socket = listen(0)
         self.access = Pass(self.socket.getsockname()[1])
-        self.app = make_app(folder, Study.stored, self.access)
-        self.server = uvicorn.Server(uvicorn.Config(self.app, lifespan="off", log_level="warning", ws="none"))
+        app = make_app(folder, Study.stored, self.access)
+        self.server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning", ws="none"))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
         self.thread.start()
 
     def stop(self):
         self.server.should_exit = True
         self.thread.join(30)
-        self.app.state.keeper.close()
 
 
 @pytest.fixture
@@ -108,8 +107,9 @@ def test_the_page_grows_under_the_readers_hands(browser, served, made):
     assert after["runs"] == before["runs"] + 1 and after["drawn"]
     assert (after["isOpen"], after["closed"], after["focus"]) == (True, 1, before["focus"])
 
-    bar = until(browser, "return document.querySelector('#live-bar[data-state=running]')").text
-    assert "running: 4 of 6 runs done" in bar and "demo_people, seed 1: full: 3 of 12 steps" in bar
+    said = "return document.querySelector('#live-bar[data-state=running]').textContent"
+    bar = until(browser, f"{said}.includes('running: 4 of 6 runs done') && {said.removeprefix('return ')}")
+    assert "demo_people, seed 1: full: 3 of 12 steps" in bar
     assert "training loss so far 2.500: unfinished, in no estimate" in bar
     clear_now(made.folder / "cache")
     until(browser, "return document.querySelector('#live-bar[data-state=still]')")

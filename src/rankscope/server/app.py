@@ -7,7 +7,10 @@ Two pages (the studies; one study, the same as the report's file) and what they 
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +36,7 @@ _READ = ["GET", "HEAD"]
 def make_app(folder: Path, opened: Callable[[StoredStudy], Any], access: Pass) -> FastAPI:
     """The app over one store. Everything it sends is for who has the pass."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    keeper = app.state.keeper = Keeper(folder, opened, study_page)
+    keeper = Keeper(folder, opened, study_page)
     app.add_middleware(Guard, access=access)
 
     @app.exception_handler(StoreError)
@@ -136,6 +139,8 @@ def serve(app: FastAPI, at: socket.socket, started: Callable[[], None]) -> None:
     """Serve until Ctrl-C. ``started`` is called once the socket takes visitors."""
     config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, server_header=False, ws="none")
     server = uvicorn.Server(config)
+    if not os.environ.get("RANKSCOPE_TRACEBACK"):
+        threading.excepthook = _last_words
     at.listen(128)
     started()
     try:
@@ -143,5 +148,9 @@ def serve(app: FastAPI, at: socket.socket, started: Callable[[], None]) -> None:
     except KeyboardInterrupt:  # uvicorn has closed what was open
         pass
     finally:
-        app.state.keeper.close()
         at.close()
+
+
+def _last_words(found: Any) -> None:
+    """An error that nobody foresaw, in the thread that makes pages: one line, as everywhere."""
+    print(f"error: a bug in rankscope: {found.exc_type.__name__}: {found.exc_value}", file=sys.stderr)

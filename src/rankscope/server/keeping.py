@@ -6,11 +6,9 @@ rests for longer than it worked, so that a study that runs meanwhile keeps its p
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,46 +31,46 @@ class Made:
     problem: str = ""
 
 
-class Fresh:
-    """One thing, made by ``make`` in ``pool``. Thread-safe."""
+def start(work: Callable[[], None]) -> None:
+    """In a thread that keeps no stopped server waiting for the page that it makes."""
+    threading.Thread(target=work, name="rankscope-page", daemon=True).start()
 
-    def __init__(self, pool: Executor, make: Callable[[str], Made]):
-        self._pool, self._make, self._lock = pool, make, threading.Lock()
+
+class Fresh:
+    """One thing, made by ``make`` (a version in, a `Made` out) whenever ``turn`` is free. Thread-safe."""
+
+    def __init__(self, turn: Any, make: Callable[[str], Made], start: Callable[[Callable[[], None]], None] = start):
+        self._turn, self._make, self._start, self._lock = turn, make, start, threading.Lock()
         self._made: Made | None = None
-        self._job: Future[Made] | None = None
+        self._is_at_work, self._is_there = False, threading.Event()
         self._rests_until = 0.0
 
     def get(self, version: str, patience: float = 0.0) -> Made | None:
         """The last one made; asks for a new one if the store has changed since. Waits only where there is none yet."""
         with self._lock:
             is_stale = self._made is None or self._made.version != version
-            if is_stale and self._job is None and time.monotonic() >= self._rests_until:
-                self._job = self._pool.submit(self._work, version)
-                self._job.add_done_callback(_tell_bug)
-            job, made = self._job, self._made
-        if made is None and job is not None and patience:
-            wait([job], timeout=patience)
-            with self._lock:
-                made = self._made
-        return made
+            is_asked = is_stale and not self._is_at_work and time.monotonic() >= self._rests_until
+            self._is_at_work |= is_asked
+        if is_asked:
+            self._start(lambda: self.work(version))
+        if patience:
+            self._is_there.wait(patience)
+        with self._lock:
+            return self._made
 
-    def _work(self, version: str) -> Made:
-        began = time.monotonic()
+    def work(self, version: str) -> None:
+        """Make it, when it is its turn. Of an error that nobody foresaw the page says so, and the server goes on."""
         made = Made(version, problem="it can't be shown: a bug in rankscope. The terminal has more")
-        try:
-            made = self._make(version)
-            return made
-        finally:  # also of an error that nobody foresaw: the page says so, the server goes on
-            ended = time.monotonic()
-            with self._lock:
-                self._made, self._job = made, None
-                self._rests_until = ended + min(_MOST, max(_LEAST, REST * (ended - began)))
-
-
-def _tell_bug(job: Future[Made]) -> None:
-    """An error that nobody foresaw, on the terminal."""
-    if not job.cancelled() and (error := job.exception()) is not None:
-        print(f"error: a bug in rankscope: {type(error).__name__}: {error}", file=sys.stderr)
+        with self._turn:
+            began = time.monotonic()
+            try:
+                made = self._make(version)
+            finally:
+                ended = time.monotonic()
+                with self._lock:
+                    self._made, self._is_at_work = made, False
+                    self._rests_until = ended + min(_MOST, max(_LEAST, REST * (ended - began)))
+                self._is_there.set()
 
 
 class Keeper:
@@ -83,13 +81,9 @@ class Keeper:
 
     def __init__(self, folder: Path, opened: Callable[[StoredStudy], Any], page: Callable[[Any, str, str], Any]):
         self.folder, self._opened, self._page = folder, opened, page
-        self._pool = ThreadPoolExecutor(1, "rankscope-page")
-        self._lock = threading.Lock()
+        self._turn, self._lock = threading.Lock(), threading.Lock()
         self._known: dict[tuple[str, str], Fresh] = {}
         self._studies: dict[str, tuple[StoredStudy, Any]] = {}
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def studies(self) -> tuple[str, list[StoredStudy]]:
         """The store's version and its studies. Raises StoreError if it can't be read."""
@@ -109,7 +103,7 @@ class Keeper:
         with self._lock:
             if (what, study.key) not in self._known:
                 make = self._make_page if what == "page" else self._make_tally
-                self._known[what, study.key] = Fresh(self._pool, lambda version: self._tried(make, study.key, version))
+                self._known[what, study.key] = Fresh(self._turn, lambda version: self._tried(make, study.key, version))
             if self._studies.get(study.key, (None,))[0] != study:  # run again, perhaps from elsewhere
                 self._studies[study.key] = (study, None)
             return self._known[what, study.key]
