@@ -43,6 +43,22 @@ def test_every_quantity_of_every_diagnostic_stands_in_the_page_about_them():
         assert [q.name for q in plugins.get("diagnostics", name).quantities if f"`{q.name}`" not in row] == []
 
 
+def test_the_tables_of_the_roi_page_are_those_of_the_code_and_its_prices_are_valid(tmp_path):
+    import importlib.util
+
+    from rankscope.config.prices import load
+    from rankscope.stats.gpus import GPUS
+
+    spec = importlib.util.spec_from_file_location("generate_roi", ROOT / "docs" / "generate_roi.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = ROOT / "docs" / "roi.md"
+    assert page.read_text(encoding="utf-8") == module.generate(), "run: python docs/generate_roi.py"
+    (shown,) = _blocks(page, "yaml")
+    (tmp_path / "prices.yaml").write_text(shown)
+    assert load(tmp_path / "prices.yaml", [g.name for g in GPUS]).numbers["gpu_price"] == (1.5, 2.5, 4.0)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_command_in_a_document_exists(page):
     import typer

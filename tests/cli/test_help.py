@@ -14,24 +14,26 @@ import pytest
 import typer
 
 from rankscope.cli.main import app, main
-from rankscope.cli.verbs import parse_duration
+from rankscope.cli.options import parse_duration
 
 VERBS = [
-    "demo",
     "init",
+    "schema",
+    "demo",
     "check",
     "plan",
     "run",
     "compare",
     "report",
-    "score",
     "list",
     "gc",
+    "score",
     "recommend",
     "propose",
     "doctor",
     "new",
     "audit",
+    "roi",
     "view",
     "status",
     "adapter",
@@ -56,7 +58,7 @@ def test_every_verb_shows_one_real_example_and_takes_json(verb, capsys):
     assert "--json" in text
 
 
-@pytest.mark.parametrize("verb", ["check", "plan", "run", "status", "compare", "report"])
+@pytest.mark.parametrize("verb", ["check", "plan", "run", "status", "compare", "report", "roi"])
 def test_every_verb_on_a_study_takes_overrides_and_a_data_folder(verb, capsys):
     main([verb, "-h"])
     text = capsys.readouterr().out

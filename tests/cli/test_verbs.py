@@ -18,6 +18,7 @@ from rankscope.errors import StoreError
 
 class FakePlan:
     is_done = False
+    runs = (("m/t/full/lr1/seed0", False),)
 
     def as_dict(self):
         return {"runs": 3}
@@ -41,6 +42,13 @@ class FakeResult:
         return Path(path)
 
 
+class FakeReach:
+    sentence = "the budget is enough"
+
+    def after(self, runs):
+        return f"left out: {[name for name, is_done in runs if not is_done]}"
+
+
 class FakeStudy:
     """Remembers what it was asked in ``calls``."""
 
@@ -59,6 +67,9 @@ class FakeStudy:
 
     def plan(self, store=None):
         return FakePlan()
+
+    def reach(self, store, budget_seconds):
+        return FakeReach()
 
     def result(self, store):
         return self.outcome()
@@ -121,8 +132,13 @@ def test_a_failed_run_is_named_and_exits_with_1(facade, monkeypatch, capsys):
 
 def test_an_unfinished_study_says_how_to_go_on(facade, monkeypatch, capsys):
     monkeypatch.setattr(facade, "outcome", type("Partial", (FakeResult,), {"is_complete": False}))
-    assert main(["run", "s.yaml", "-q", "--budget", "1s"]) == 0
-    assert "Not complete. To go on: rankscope run s.yaml" in capsys.readouterr().out
+    assert main(["run", "s.yaml", "--budget", "1s"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("the budget is enough\nworking\n")
+    assert "Not complete. To go on: rankscope run s.yaml\nleft out: ['m/t/full/lr1/seed0']\n" in captured.out
+    assert main(["run", "s.yaml", "--budget", "1s", "--json", "-q"]) == 0
+    told = json.loads(capsys.readouterr().out)["budget"]
+    assert (told["before"], told["after"]) == ("the budget is enough", "left out: ['m/t/full/lr1/seed0']")
 
 
 def test_plan_shows_the_plan(capsys):

@@ -126,7 +126,20 @@ def test_a_share_to_retain_asks_for_the_whole_interval():
     assert third.tier == "none shown to be kept" and "no rank is shown to keep as much as asked for" in third.reason
     none = recommend([c for c in arms if c.rank == 16], MARGIN, retain=0.95)
     assert none.tier == "none shown to be kept" and none.arm == "r16"
-    assert "no rank is shown to keep as much as asked for" in none.reason
+    assert "no rank is shown to keep as much as asked for: each is shown to keep less" in none.reason
+
+
+def test_an_arm_is_not_left_out_for_a_share_that_none_can_keep():
+    """All fall short of it, so who is left out keeps less than the best keeper, and that is what is said."""
+    rng = np.random.default_rng(21)
+    known = 0.3 * rng.standard_normal(400)
+    arms = _with(_world(5, (0.5,) * 4, kept=dict.fromkeys(RANKS, "lost")), retention={r: _share(0.6) for r in RANKS})
+    rates = {4: 0.5, 8: 0.7, 16: 0.7, 32: 0.7}
+    tables = {r: Scores(f"r{r}", rate + known + 0.05 * rng.standard_normal((3, 400))) for r, rate in rates.items()}
+    found = recommend(_with(arms, kept_scores=tables), MARGIN, retain=0.95)
+    why = {e.arm: e.why for e in found.excluded}
+    assert why == {"r4": "shown to keep less than another rank, by more than the margin"}
+    assert "no rank is shown to keep as much as asked for: each is shown to keep less" in found.reason
 
 
 def test_an_arm_without_a_shown_gain_is_recommended_only_with_that_said():

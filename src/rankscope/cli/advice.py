@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rankscope.cli.answer import STORE, Asked, answer, stopped
-from rankscope.cli.verbs import DataOpt, JsonOpt, SetOpt, StoreOpt, StudyArg, app, load
+from rankscope.cli.options import DataOpt, JsonOpt, SetOpt, StoreOpt, StudyArg, load
+from rankscope.cli.scoring import app
 from rankscope.provenance import plain
 
 

@@ -17,8 +17,8 @@ import typer
 
 from rankscope.cli import console
 from rankscope.cli.answer import STORE, Asked, answer, failures
-from rankscope.cli.audit import app
-from rankscope.cli.verbs import DataOpt, JsonOpt, SetOpt, StoreOpt, load
+from rankscope.cli.money import app
+from rankscope.cli.options import DataOpt, JsonOpt, SetOpt, StoreOpt, load
 from rankscope.errors import InputError, RankscopeError
 from rankscope.provenance import plain
 

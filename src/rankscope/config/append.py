@@ -72,7 +72,7 @@ def arm_text(arm: Arm) -> str:
         "dropout": arm.dropout or None,
         "lr": "auto" if arm.lr_auto else list(arm.lr),
     }
-    return "lora: " + _flow({key: value for key, value in keys.items() if value is not None})
+    return "lora: " + flow({key: value for key, value in keys.items() if value is not None})
 
 
 def with_item(text: str, item: str, place: str) -> str:
@@ -151,12 +151,12 @@ def _line_end(text: str, place: int) -> int:
     return found.start() if found else len(text)
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
     """A value in YAML's bracketed form; text in quotes where YAML would take it for something else."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{flow(k)}: {flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return _flow(value[0]) if len(value) == 1 else "[" + ", ".join(map(_flow, value)) + "]"
+        return flow(value[0]) if len(value) == 1 else "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, float):
         text = f"{value:.12g}"
         return text.replace("e", ".0e") if "e" in text and "." not in text else text

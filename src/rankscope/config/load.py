@@ -88,7 +88,7 @@ def _validated(
     except ValidationError as error:
         problems = [describe(item, document) for item in error.errors(include_url=False)]
         if node is not None:
-            problems.sort(key=lambda problem: _line_of(node, problem.loc))
+            problems.sort(key=lambda problem: line_of(node, problem.loc))
         found = [
             ConfigError(p.what, got=p.got, where=_where(p.loc, original, changes, node, place), hint=p.hint)
             for p in problems
@@ -125,16 +125,26 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(path: Path) -> str:
+def read_document(path: str | Path, what: str, hint: str) -> tuple[yaml.Node, dict[str, Any]]:
+    """The node tree and the document of a YAML file that is not a study. ``what`` it is; ``hint``: how to start one.
+
+    Raises ConfigError as ``load`` does.
+    """
+    return _parse(_read(Path(path), what, hint), str(path), what, hint)
+
+
+def _read(path: Path, kind: str = "study file", start: str = "To start one: rankscope init") -> str:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(_LONGEST + 1)
         if len(text) > _LONGEST:
-            raise ConfigError(f"longer than any study file: over {_LONGEST:,} characters", where=str(path))
+            raise ConfigError(f"longer than any {kind}: over {_LONGEST:,} characters", where=str(path))
         return text
     except FileNotFoundError:
-        raise ConfigError("no such study file", where=str(path), hint="To start one: rankscope init") from None
+        raise ConfigError(f"no such {kind}", where=str(path), hint=start) from None
     except IsADirectoryError:
+        if kind != "study file":
+            raise ConfigError(f"a folder, not a {kind}", where=str(path), hint=start) from None
         inside = sorted(path.glob("study.yaml")) or sorted(path.glob("*.yaml"))
         hint = f"Did you mean {str(inside[0])!r}?" if inside else "To start one there: rankscope init " + str(path)
         raise ConfigError("a folder, not a study file", where=str(path), hint=hint) from None
@@ -144,16 +154,18 @@ def _read(path: Path) -> str:
         raise ConfigError(f"can't be read: {error.strerror}", where=str(path)) from None
 
 
-def _parse(text: str, place: str) -> tuple[yaml.Node, dict[str, Any]]:
+def _parse(
+    text: str, place: str, kind: str = "study file", start: str = "To start one: rankscope init"
+) -> tuple[yaml.Node, dict[str, Any]]:
     """The node tree (it has the line numbers) and the document. Raises ConfigError with the line."""
     loader: _Loader | None = None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
-            raise ConfigError("the study file is empty", where=place, hint="To start one: rankscope init")
+            raise ConfigError(f"the {kind} is empty", where=place, hint=start)
         if not isinstance(node, yaml.MappingNode):
-            raise ConfigError("a study file is a list of 'key: value' lines", where=f"{place}:{_line(node)}")
+            raise ConfigError(f"a {kind} is a list of 'key: value' lines", where=f"{place}:{_line(node)}")
         _refuse_bombs(node, place)
         _refuse_repeated_keys(node, place, set())
         return node, loader.construct_document(node)
@@ -233,7 +245,7 @@ def _line(node: yaml.Node) -> int:
     return node.start_mark.line + 1
 
 
-def _line_of(root: yaml.Node, loc: Loc) -> int:
+def line_of(root: yaml.Node, loc: Loc) -> int:
     """The line of the deepest part of ``loc`` that the file has: a key's own line, or an item's."""
     node, line = root, _line(root)
     for part in loc:
@@ -262,7 +274,7 @@ def _where(
             return f"--set {text}: {key}"
     if node is None:
         return key or None
-    line = f"{place}:{_line_of(node, loc)}"
+    line = f"{place}:{line_of(node, loc)}"
     return f"{line}: {key}" if key else line
 
 

@@ -24,8 +24,9 @@ from rankscope.report.wording import stopped
 from rankscope.stats.choice import PREFERENCES, Candidate
 from rankscope.stats.frontier import Spot, frontier
 from rankscope.stats.mcb import Scores
-from rankscope.stats.recommend import Recommendation, recommend
+from rankscope.stats.recommend import Recommendation, Recommender
 from rankscope.stats.retention import retentions
+from rankscope.stats.thresholds import pieces
 
 ASPECTS = (("Learning", "in_domain"), ("Retention", POOLED), ("Generalisation", ACROSS), ("Reasoning", SKILLS[0]),
            ("Recall", SKILLS[1]), ("Neutral text", "text"))  # fmt: skip
@@ -45,20 +46,20 @@ def advices(
     rows = []
     for model, train in blocks(index):
         mine = tuple(h for h in headlines if (h.model, h.train) == (model, train))
-        found = recommendation(index, mine, base, index.evidence.retain, index.evidence.prefer)
-        if found is None:
+        chooser = recommender(index, mine, base)
+        if chooser is None:
             continue
+        found = chooser.under(index.evidence.retain, index.evidence.prefer)
         ours = tuple(e for e in effects if (e.model, e.train) == (model, train))
         metric = next((h.gain.metric for h in mine if h.gain), "accuracy")
         rows.append(Advice(model, train, metric, index.evidence.prefer, index.evidence.retain, found,
-                           _aspects(index, mine, ours, found.arm)))  # fmt: skip
+                           _aspects(index, mine, ours, found.arm), pieces(chooser),
+                           {c.arm: c.retention for c in chooser.scored}))  # fmt: skip
     return tuple(rows)
 
 
-def recommendation(
-    index: Index, headlines: tuple[Headline, ...], base: tuple[BaseRow, ...], retain: float | None, prefer: str
-) -> Recommendation | None:
-    """Among the LoRA arms of one model and train task; None if there are none with scores."""
+def recommender(index: Index, headlines: tuple[Headline, ...], base: tuple[BaseRow, ...]) -> Recommender | None:
+    """Chooses among the LoRA arms of one model and train task; None if there are none with scores."""
     ranked = [h for h in headlines if h.kind == "lora"]
     if not ranked:
         return None
@@ -79,8 +80,8 @@ def recommendation(
                              stopped=f"was stopped at {100 * d.share:g} % of its steps: {stopped(d)}")
                    for d in {d.arm: d for d in sorted(out, key=lambda d: d.share)}.values()]  # fmt: skip
     first = next(iter(panels.values()))
-    return recommend(candidates, index.evidence.margin, retain, prefer, first.clusters, first.strata,
-                     unit="points" if first.higher_is_better else "nats")  # fmt: skip
+    return Recommender(candidates, index.evidence.margin, first.clusters, first.strata,
+                       unit="points" if first.higher_is_better else "nats")  # fmt: skip
 
 
 def silences(evidence: Evidence, advice: tuple[Advice, ...]) -> list[str]:
@@ -229,4 +230,5 @@ def under_terms(
     mine = tuple(h for h in headlines if (h.model, h.train) == (row.model, row.train))
     retain, prefer = terms
     wanted = row.retain if retain is None else retain
-    return recommendation(Index(evidence), mine, base, wanted, prefer or row.prefer) or row.choice
+    chooser = recommender(Index(evidence), mine, base)
+    return row.choice if chooser is None else chooser.under(wanted, prefer or row.prefer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rankscope.records import Estimate
 from rankscope.report.rows import Effect
 from rankscope.stats.recommend import Recommendation
+from rankscope.stats.thresholds import Piece
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,11 @@ class Aspect:
 
 @dataclass(frozen=True)
 class Advice:
-    """What is recommended for one model and train task, under which terms, and how it stands against full SFT."""
+    """What is recommended for one model and train task, under which terms, and how it stands against full SFT.
+
+    ``pieces``: what would be recommended under other terms. ``shares``: what each arm kept of the base's
+    chance-corrected retention, with the interval that a share asked for is set against (all arms together).
+    """
 
     model: str
     train: str
@@ -37,6 +42,8 @@ class Advice:
     retain: float | None
     choice: Recommendation
     aspects: tuple[Aspect, ...]
+    pieces: tuple[Piece, ...] = ()
+    shares: dict[str, Estimate | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from rankscope.report import wording as w
 from rankscope.report.answer_rows import Advice, Aspect, Question
 from rankscope.report.cells import TONES, Cell, Section, Table, columns, where
 from rankscope.report.findings import KEPT_TONES
+from rankscope.report.retain import asked_tables, sliders
 from rankscope.report.rows import Headline
 from rankscope.report.verdict import KEPT_WORDS
 from rankscope.report.view import View
@@ -108,7 +109,10 @@ def against_full(view: View) -> Section | None:
               tuple(_aspect_row(a) for a in row.aspects), (2,))
         for i, row in enumerate(rows)
     )  # fmt: skip
-    intro = "The recommended arm beside full supervised fine-tuning. What the study has nothing for is said so."
+    intro = (
+        "Drawn: every rank against full supervised fine-tuning. Below, point by point: the recommended arm beside it. "
+        "What the study has nothing for is said so."
+    )
     return Section("against-full", "Against full SFT, point by point", intro, tables, "Against full")
 
 
@@ -153,11 +157,18 @@ def frontier(view: View) -> Section | None:
         rows = tuple((Cell(f.arm), _place(f.is_on), Cell(w.listing(f.dominated_by) if f.dominated_by else w.NOTHING))
                      for f in mine)  # fmt: skip
         tables += [Table(f"frontier-{i}", f"Frontier, {where(view, model, train)}", heads, rows)] if rows else []
+    widgets = sliders(view)
     intro = (
         "An arm is off the frontier if another gains at least as much, forgets no more and trains no more parameters, "
         f"and is ahead in one of them. {LABEL[:1].upper()}{LABEL[1:]}."
     )
-    return Section("frontier", "Frontier of gain, forgetting and cost", intro, tuple(tables), "Frontier")
+    if widgets:
+        intro = (
+            "Say how much of what the base knew must be kept: the study's own rule then says what is recommended. "
+            + intro
+        )
+    return Section("frontier", "Frontier of gain, forgetting and cost", intro, (*asked_tables(view), *tables),
+                   "Frontier", widgets)  # fmt: skip
 
 
 def _place(is_on: bool | None) -> Cell:

@@ -17,7 +17,6 @@ from rankscope.report.drawing import (
     BARS,
     BASE,
     DIVERGING,
-    FULL,
     INK,
     SHORT,
     TALL,
@@ -28,6 +27,8 @@ from rankscope.report.drawing import (
     title_of,
     unit_scale,
 )
+from rankscope.report.full_chart import full_charts
+from rankscope.report.hues import FULL
 from rankscope.report.inside_charts import heat_maps
 from rankscope.report.matched_chart import matched_charts
 from rankscope.report.rows import Headline, ScoreRow
@@ -36,7 +37,17 @@ from rankscope.report.view import View
 
 def charts(view: View) -> tuple[Chart, ...]:
     """All charts that the view has data for, in reading order."""
-    makers = (_frontier, _rank_curves, _transfer, matched_charts, heat_maps, small_multiples, _rates, _losses)
+    makers = (
+        _frontier,
+        full_charts,
+        _rank_curves,
+        _transfer,
+        matched_charts,
+        heat_maps,
+        small_multiples,
+        _rates,
+        _losses,
+    )
     return tuple(chart for make in makers for chart in make(view))
 
 

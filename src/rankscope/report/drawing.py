@@ -11,12 +11,11 @@ from typing import Any
 
 import altair as alt
 
-from rankscope.records import GIVEN
 from rankscope.report import wording as w
+from rankscope.report.hues import colours
 from rankscope.report.view import View
 
-RAMP = ("#5fb7e8", "#3f97d8", "#3a78cf", "#5a63cc", "#8157c9", "#a24fbb")
-FULL, GIVEN_HUE, BASE, INK = "#e2661a", "#1b9e77", "#8c939c", "currentColor"
+BASE, INK = "#8c939c", "currentColor"
 DIVERGING = ("#d9822b", "#f3d3ad", "#f4f4f2", "#b3cdea", "#3f86cf")
 TALL, SHORT = 300, 210
 BARS = "ordinary 95 % intervals over items and seeds (over items alone where there is one seed)"
@@ -36,16 +35,6 @@ class Chart:
     spec: dict[str, Any]
     size: str = "half"
     block: tuple[str, str] = ("", "")
-
-
-def colours(view: View) -> tuple[list[str], list[str]]:
-    """Arm names and their colours: LoRA along the ramp by rank, full SFT vermilion, what existed already green."""
-    ranked = sorted((a for a in view.arms if a.kind == "lora"), key=lambda a: (a.top_rank or 0, a.name))
-    last = max(len(ranked) - 1, 1)
-    ramp = {a.name: RAMP[round(i * (len(RAMP) - 1) / last)] for i, a in enumerate(ranked)}
-    names = [a.name for a in view.arms if a.kind != "base"]
-    given = {a.name: GIVEN_HUE for a in view.arms if a.kind in GIVEN}
-    return names, [ramp.get(name) or given.get(name, FULL) for name in names]
 
 
 def palette(view: View) -> alt.Scale:

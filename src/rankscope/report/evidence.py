@@ -28,6 +28,7 @@ from rankscope.records import (
     RunResult,
     RunSpec,
 )
+from rankscope.report.flip_rows import ItemText
 from rankscope.stats.contrast import default_margin
 from rankscope.stats.estimate import Flips, flips, is_binary
 
@@ -63,7 +64,8 @@ class Evidence:
     train task of that name, or on the text task. ``noise`` maps (base's key, task name) to the base's scores of the
     first items with another batch size, to be set against ``evals`` by item. ``diagnoses`` maps (run key, diagnostic)
     to what it read inside that run's network. ``dropped`` are runs that a race stopped, which are in none of the
-    above, and ``previews`` what gave its order.
+    above, and ``previews`` what gave its order. ``items`` maps a task's name to the texts of its items by id, or to the
+    reason why they aren't here; a task that isn't in it was not read.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Evidence:
     diagnoses: dict[tuple[str, str], Diagnosis] = field(default_factory=dict)
     dropped: tuple[Dropped, ...] = ()
     previews: tuple[Preview, ...] = ()
+    items: dict[str, dict[str, ItemText] | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,8 @@ def aligned(found: list[tuple[Run, EvalResult]]) -> Panel | None:
 
 def common(first: Panel, second: Panel) -> tuple[Panel, Panel] | None:
     """Both panels on the items they share, in the first one's order; None if they share none."""
+    if first.items == second.items:  # the usual case, quick however many there are
+        return (first, second) if first.items else None
     place = {item: i for i, item in enumerate(second.items)}
     mine = [i for i, item in enumerate(first.items) if item in place]
     theirs = [place[first.items[i]] for i in mine]

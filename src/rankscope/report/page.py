@@ -5,7 +5,7 @@ HTML and markdown are both written from these, so they can't disagree.
 
 from __future__ import annotations
 
-from rankscope.report import answers, cause_sections, changes, findings, inside_sections, logbook, moved
+from rankscope.report import answers, cause_sections, changes, findings, flipped, inside_sections, logbook, moved
 from rankscope.report.cells import Section
 from rankscope.report.view import View
 
@@ -35,6 +35,7 @@ _ORIGINS = (
     logbook.curves,
     logbook.flips,
     changes.subjects,
+    flipped.browser,
     changes.scales,
     logbook.data,
     logbook.runs,

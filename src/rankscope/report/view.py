@@ -19,11 +19,14 @@ from rankscope.report.advice import advices, frontiers
 from rankscope.report.answer_rows import Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
+from rankscope.report.flip_choice import flipped
+from rankscope.report.flip_rows import Flipped
 from rankscope.report.inside import inside
 from rankscope.report.inside_rows import Inside
 from rankscope.report.matching import matchings
 from rankscope.report.methods import METHODS
 from rankscope.report.questions import questions
+from rankscope.report.roi import cases
 from rankscope.report.rows import (
     BaseRow,
     Cost,
@@ -46,6 +49,7 @@ from rankscope.report.rows import (
     Verdict,
 )
 from rankscope.report.verdict import Block, judge
+from rankscope.stats.roi import Case
 
 __all__ = ["Evidence", "View", "build"]
 
@@ -98,6 +102,8 @@ class View:
     inside: Inside = Inside()
     dropped: tuple[Dropped, ...] = ()
     previews: tuple[Preview, ...] = ()
+    cases: tuple[Case, ...] = ()
+    flipped: Flipped = Flipped()
 
     @property
     def blocks(self) -> tuple[tuple[str, str], ...]:
@@ -138,7 +144,7 @@ def build(evidence: Evidence) -> View:
         )
         for model, train in tables.blocks(index)
     )
-    missing = tables.missing(index)
+    missing, costs = tables.missing(index), tables.costs(index)
     return View(
         name=evidence.name,
         title=evidence.title or evidence.name,
@@ -174,7 +180,7 @@ def build(evidence: Evidence) -> View:
         runs=tables.run_rows(index),
         failures=tables.failures(index),
         missing=missing,
-        costs=tables.costs(index),
+        costs=costs,
         provenance=tables.provenance(index),
         notes=evidence.notes,
         methods=METHODS,
@@ -182,6 +188,8 @@ def build(evidence: Evidence) -> View:
         inside=inside(index, base, advice),
         dropped=evidence.dropped,
         previews=evidence.previews,
+        cases=cases(index, headlines, effects, advice, costs),
+        flipped=flipped(index, advice),
     )
 
 

@@ -61,6 +61,11 @@ def percent(estimate: Estimate | None) -> str:
     return NOTHING if estimate is None else _spread(estimate, lambda v: _minus(f"{100 * v:.0f}"))
 
 
+def tenths(estimate: Estimate | None) -> str:
+    """A ratio as per cent with its interval, to tenths: '96.3 [94.0, 98.6]'."""
+    return NOTHING if estimate is None else _spread(estimate, lambda v: _minus(f"{100 * v:.1f}"))
+
+
 def shown(contrast: Contrast, metric: str) -> str:
     """'+3.1 [+0.2, +6.0]': the difference with its simultaneous interval."""
     return f"{signed(contrast.estimate.value, metric)} {simultaneous(contrast, metric)}"

@@ -51,16 +51,18 @@ def not_yet(awaited: Sequence[str]) -> list[str]:
     return [f"{listed(awaited)} {'is' if len(awaited) == 1 else 'are'} not scored yet"] if awaited else []
 
 
-def caveat(tier: Tier, able: Sequence[Candidate], chosen: Candidate) -> list[str]:
+def caveat(tier: Tier, able: Sequence[Candidate], chosen: Candidate, retain: float | None = None) -> list[str]:
     """What must be said of retention with whatever arm is chosen from this tier; nothing for the first."""
-    words = {c.kept for c in able}
+    words, falls_behind = {c.kept for c in able}, all(falls_short(c, retain) for c in able)
     if tier != "none shown to be kept":
         return []
     if words == {"no data"}:
         return ["what was kept wasn't measured"]
-    if words == {"lost"}:
+    if words == {"lost"} and not falls_behind:
         return ["every rank left is shown to forget"]
-    said = "no rank is shown to keep " + ("as much as asked for" if "shown" in words else "what the base knew")
+    said = "no rank is shown to keep "
+    said += "as much as asked for" if "shown" in words or falls_behind else "what the base knew"
+    said += ": each is shown to keep less" if falls_behind else ""
     return [said + (f", and {chosen.arm} is shown to forget" if chosen.kept == "lost" else "")]
 
 
@@ -138,11 +140,11 @@ def unscored(candidate: Candidate) -> str:
     return "is not scored yet" if candidate.is_awaited else "has no in-domain scores"
 
 
-def barred(candidate: Candidate, tier: Tier, retain: float | None) -> Excluded:
-    """Why retention keeps the arm out."""
-    kept = candidate.retention
+def barred(candidate: Candidate, tier: Tier, retain: float | None, asked: str = "") -> Excluded:
+    """Why retention keeps the arm out; ``asked`` is how the share is written (empty: in per cent)."""
+    kept, asked = candidate.retention, asked or (f"{retain:.1%}" if retain is not None else "")
     if falls_short(candidate, retain):
-        why = f"keeps {kept.high:.1%} at most, {retain:.1%} is asked for"
+        why = f"keeps {kept.high:.1%} at most, {asked} is asked for"
     elif tier == "none shown to be kept":
         why = "shown to keep less than another rank, by more than the margin"
     elif candidate.kept == "lost":
@@ -150,7 +152,7 @@ def barred(candidate: Candidate, tier: Tier, retain: float | None) -> Excluded:
     elif candidate.kept == "no data" or (retain is not None and kept is None):
         why = "what it kept wasn't measured, and other arms are shown to have kept it"
     elif candidate.kept == "shown":
-        why = f"shown to keep {kept.low:.1%}, less than the {retain:.1%} asked for"
+        why = f"shown to keep {kept.low:.1%}, less than the {asked} asked for"
     else:
         why = "not shown to have kept what the base knew, as other arms are"
     return Excluded(candidate.arm, candidate.rank, why)

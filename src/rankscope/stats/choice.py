@@ -16,7 +16,7 @@ Knows nothing about words, and about ranks only how they are ordered.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -68,7 +68,12 @@ class Candidate:
 
 
 def by_tier(
-    candidates: Sequence[Candidate], margin: float, retain: float | None = None, level: float = 0.95, absent: int = 0
+    candidates: Sequence[Candidate],
+    margin: float,
+    retain: float | None = None,
+    level: float = 0.95,
+    absent: int = 0,
+    compare: Callable[..., Best] = best,
 ) -> tuple[Tier, list[Candidate]]:
     """The first tier that isn't empty, and who is in it; ``absent`` arms were stopped.
 
@@ -80,23 +85,34 @@ def by_tier(
     if not candidates:
         return "none", []
     enough = [c for c in candidates if not falls_short(c, retain)] or list(candidates)
-    behind = {c.arm for c in forgetful(enough, margin, level, absent)}
+    behind = {c.arm for c in forgetful(enough, margin, level, absent, compare)}
     return "none shown to be kept", [c for c in enough if c.arm not in behind]
 
 
-def forgetful(candidates: Sequence[Candidate], margin: float, level: float = 0.95, absent: int = 0) -> list[Candidate]:
+def forgetful(
+    candidates: Sequence[Candidate],
+    margin: float,
+    level: float = 0.95,
+    absent: int = 0,
+    compare: Callable[..., Best] = best,
+) -> list[Candidate]:
     """Those shown to keep less than the one that keeps most, by more than the margin; their scores on what was kept."""
     able = [c for c in candidates if c.kept_scores is not None]
     if len(able) < 2:
         return []
     labels = able[0].kept_labels
-    found = best([c.kept_scores for c in able], margin, *labels, level=level, absent=absent)
+    found = compare([c.kept_scores for c in able], margin, *labels, level=level, absent=absent)
     return [c for c in able if found.rival(c.arm).upper < -margin]
 
 
 def falls_short(candidate: Candidate, retain: float | None) -> bool:
     """Whether the arm is shown to keep less than the share asked for."""
     return retain is not None and candidate.retention is not None and candidate.retention.high < retain
+
+
+def binding(able: Sequence[Candidate], retain: float | None) -> float | None:
+    """The share asked for, if it decides who is ``able``; None if all of them fall short of it, so that it can't."""
+    return None if all(falls_short(c, retain) for c in able) else retain
 
 
 def choose(tier: Sequence[Candidate], found: Best, margin: float, prefer: Prefer) -> tuple[Candidate, Rule]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
 
 import numpy as np
@@ -103,6 +103,49 @@ class Best:
         return self.low[self.arms.index(arm)]
 
 
+class Pair:
+    """The paired differences (S, N) of two arms and what they say alone, whoever else is compared."""
+
+    def __init__(self, difference: np.ndarray, clusters: np.ndarray | None, strata: np.ndarray | None):
+        self._difference, self._clusters = difference, clusters
+        self.num_seeds, self.value, self.mean = len(difference), float(difference.mean()), difference.mean(axis=0)
+        self.parts = parts(difference, clusters, strata)
+
+    @cached_property
+    def changed(self) -> Flips:
+        """What flipped, for 0/1 scores."""
+        return flips(self._difference, self._clusters)
+
+    def seen_from(self, is_first: bool, is_binary: bool) -> tuple[float, Flips | None]:
+        """The difference and what flipped, as the first of the two sees it or the other."""
+        changed = self.changed if is_binary else None
+        if is_first:
+            return self.value, changed
+        return 0.0 - self.value, changed and Flips(changed.items, changed.lost, changed.gained)
+
+
+class Remembered:
+    """``best`` for one set after another of the same arms, on the same items: what was worked out once is kept."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple, tuple[tuple[Scores, ...], Best]] = {}
+        self._pairs: dict[tuple[int, int], Pair] = {}
+
+    def __call__(
+        self,
+        arms: Sequence[Scores],
+        margin: float,
+        clusters: np.ndarray | None = None,
+        strata: np.ndarray | None = None,
+        level: float = 0.95,
+        absent: int = 0,
+    ) -> Best:
+        key = (tuple(map(id, arms)), margin, level, absent)
+        if key not in self._found:  # the arms are kept too, so that no other takes over an identity
+            self._found[key] = tuple(arms), best(arms, margin, clusters, strata, level, absent, self._pairs)
+        return self._found[key][1]
+
+
 def best(
     arms: Sequence[Scores],
     margin: float,
@@ -110,10 +153,12 @@ def best(
     strata: np.ndarray | None = None,
     level: float = 0.95,
     absent: int = 0,
+    known: dict[tuple[int, int], Pair] | None = None,
 ) -> Best:
     """Compare all arms with the best of the others; ``clusters`` and ``strata`` are (N,) labels of the items.
 
-    Limits hold as if each were compared with ``absent`` more arms, which were never scored.
+    Limits hold as if each were compared with ``absent`` more arms, which were never scored. ``known`` is for
+    ``Remembered``.
 
     Arms are compared over the seeds that both have; two that share none are paired in order. The result doesn't depend
     on the arms' order. Raises ValueError without arms, for two of one name, tables of unequal items or seeds without
@@ -121,8 +166,12 @@ def best(
     """
     _check(arms)
     ordered = sorted(arms, key=lambda a: a.arm)
-    pairs = {(a.arm, b.arm): _paired(a, b) for a, b in combinations(ordered, 2)}
-    found = dict(zip(pairs, _shared([parts(d, clusters, strata) for d in pairs.values()], len(arms)), strict=True))
+    known, pairs = {} if known is None else known, {}
+    for a, b in combinations(ordered, 2):
+        if (id(a), id(b)) not in known:
+            known[id(a), id(b)] = Pair(_paired(a, b), clusters, strata)
+        pairs[a.arm, b.arm] = known[id(a), id(b)]
+    found = dict(zip(pairs, _shared([p.parts for p in pairs.values()], len(arms)), strict=True))
     binary = all(is_binary(a.table) for a in arms)
     gaps = [g for a in ordered for g in _gaps(a.arm, pairs, found, clusters, strata,
                                               1 - level, binary, absent)]  # fmt: skip
@@ -133,7 +182,7 @@ def best(
     able = {n for n in names if upper[n] >= 0} or {max(sorted(names), key=estimate.__getitem__)}
     low = {n: 0.0 if able == {n} else min(0.0, *(-g.upper for g in gaps if g.other == n and g.arm in able))
            for n in names}  # fmt: skip
-    num_seeds = min((len(d) for d in pairs.values()), default=len(arms[0].table))
+    num_seeds = min((p.num_seeds for p in pairs.values()), default=len(arms[0].table))
     return Best(
         arms=names,
         estimate=tuple(estimate[n] for n in names),
@@ -196,7 +245,7 @@ def _shared(found: Sequence[Parts], num_arms: int) -> list[Parts]:
 
 def _gaps(
     arm: str,
-    pairs: dict[tuple[str, str], np.ndarray],
+    pairs: dict[tuple[str, str], Pair],
     found: dict[tuple[str, str], Parts],
     clusters: np.ndarray | None,
     strata: np.ndarray | None,
@@ -206,15 +255,14 @@ def _gaps(
 ) -> list[Gap]:
     """The arm as control against each of the others, with limits that hold together."""
     keys = [key for key in pairs if arm in key]
-    differences = [pairs[key] if key[0] == arm else -pairs[key] for key in keys]
-    each = _one_sided([d.mean(axis=0) for d in differences], [found[k] for k in keys], clusters, strata, alpha,
-                      absent)  # fmt: skip
+    means = [pairs[key].mean if key[0] == arm else -pairs[key].mean for key in keys]
+    each = _one_sided(means, [found[k] for k in keys], clusters, strata, alpha, absent)
     gaps = []
-    for key, d in zip(keys, differences, strict=True):
-        changed = flips(d, clusters) if binary else None
-        other = key[1] if key[0] == arm else key[0]
-        _, upper = interval(float(d.mean()), found[key].spread, 2 * each, changed)
-        gaps.append(Gap(arm, other, float(d.mean()), upper, each, found[key], changed))
+    for key in keys:
+        is_first = key[0] == arm
+        value, changed = pairs[key].seen_from(is_first, binary)
+        _, upper = interval(value, found[key].spread, 2 * each, changed)
+        gaps.append(Gap(arm, key[is_first], value, upper, each, found[key], changed))
     return gaps
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from rankscope.records import Needed
 from rankscope.stats import advice
 from rankscope.stats.advice import Excluded, RunnerUp
-from rankscope.stats.choice import Candidate, Prefer, Rule, Tier, best_seen, by_tier, choose, preference
-from rankscope.stats.mcb import Best, Gap, best
+from rankscope.stats.choice import Candidate, Prefer, Rule, Tier, best_seen, binding, by_tier, choose, preference
+from rankscope.stats.mcb import Best, Gap, Remembered
 from rankscope.stats.power import needed
 from rankscope.stats.wording import Unit
 
@@ -73,51 +73,77 @@ def recommend(
     stopped have no scores. Raises
     ValueError as ``mcb.best`` does.
     """
-    scored = [c for c in candidates if c.scores is not None]
-    awaited = tuple(c.arm for c in candidates if c.scores is None and c.is_awaited)
-    absent = sum(bool(c.stopped) for c in candidates)
-    unscored = [Excluded(c.arm, c.rank, advice.unscored(c)) for c in candidates if c.scores is None]
-    tier, able = by_tier(scored, margin, retain, level, absent)
-    if not able:
-        return Recommendation(None, (), (), None, "none", "no arm has in-domain scores to compare", "none", False,
-                              excluded=tuple(unscored), awaited=awaited)  # fmt: skip
+    return Recommender(candidates, margin, clusters, strata, level, unit).under(retain, prefer)
 
-    def compare(arms: Sequence[Candidate]) -> Best:
-        return best([c.scores for c in arms], margin, clusters, strata, level, absent)
 
-    found = compare(able)
-    chosen, rule = choose(able, found, margin, prefer)
-    ranks = [c.rank for c in able if c.arm in found.possible]
-    names = {c.arm for c in able}
-    barred = [advice.barred(c, tier, retain) for c in scored if c.arm not in names]
-    beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
-    is_told_apart = bool(barred or beaten) or len(scored) + len(awaited) == 1
-    said = [*advice.not_yet(awaited), *advice.caveat(tier, able, chosen)]
-    decisive = _decisive(able, found, chosen, rule, prefer)
-    more = _more(decisive, found)
-    without = compare(scored) if barred else None
-    return Recommendation(
-        ranks=(min(ranks), max(ranks)),
-        possible=found.possible,
-        within=found.within,
-        arm=chosen.arm,
-        rule=rule,
-        reason=advice.reason(chosen, rule, (min(ranks), max(ranks)), found, said, is_told_apart, unit),
-        tier=tier,
-        is_told_apart=is_told_apart,
-        runners_up=tuple(advice.runners_up(able, found, chosen, prefer, unit)),
-        excluded=(*beaten, *barred, *unscored),
-        would_change=tuple([
-            *advice.more_data(decisive, more),
-            *advice.other_margins(able, found, chosen, prefer, unit),
-            *advice.other_preferences(able, found, chosen, margin, prefer),
-            *([] if without is None else advice.without_retention(scored, without, chosen, margin, prefer)),
-        ]),
-        open_question=advice.question(decisive, found, margin, unit),
-        needed=more,
-        compared=found,
-        awaited=awaited,
-    )  # fmt: skip
+class Recommender:
+    """Recommends among the same candidates, under one set of terms after another; arguments as of ``recommend``.
+
+    The same sets of arms come again under other terms, and are compared once.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        margin: float,
+        clusters: np.ndarray | None = None,
+        strata: np.ndarray | None = None,
+        level: float = 0.95,
+        unit: Unit = "points",
+    ):
+        self.scored = [c for c in candidates if c.scores is not None]
+        self._unscored = [c for c in candidates if c.scores is None]
+        self._margin, self._level, self._unit, self._labels = margin, level, unit, (clusters, strata)
+        self._absent = sum(bool(c.stopped) for c in candidates)
+        self._best = Remembered()
+
+    def _compare(self, arms: Sequence[Candidate]) -> Best:
+        return self._best([c.scores for c in arms], self._margin, *self._labels, self._level, self._absent)
+
+    def under(self, retain: float | None = None, prefer: Prefer = "cost") -> Recommendation:
+        """The recommendation under these terms. Raises ValueError as ``mcb.best`` does."""
+        margin, unit, scored = self._margin, self._unit, self.scored
+        awaited = tuple(c.arm for c in self._unscored if c.is_awaited)
+        unscored = [Excluded(c.arm, c.rank, advice.unscored(c)) for c in self._unscored]
+        tier, able = by_tier(scored, margin, retain, self._level, self._absent, self._best)
+        if not able:
+            return Recommendation(None, (), (), None, "none", "no arm has in-domain scores to compare", "none", False,
+                                  excluded=tuple(unscored), awaited=awaited)  # fmt: skip
+        found = self._compare(able)
+        chosen, rule = choose(able, found, margin, prefer)
+        ranks = [c.rank for c in able if c.arm in found.possible]
+        span = min(ranks), max(ranks)
+        names = {c.arm for c in able}
+        asked = binding(able, retain)
+        barred = [advice.barred(c, tier, asked) for c in scored if c.arm not in names]
+        beaten = [advice.beaten(c, found, unit) for c in able if c.arm not in found.possible]
+        is_told_apart = bool(barred or beaten) or len(scored) + len(awaited) == 1
+        said = [*advice.not_yet(awaited), *advice.caveat(tier, able, chosen, retain)]
+        decisive = _decisive(able, found, chosen, rule, prefer)
+        more = _more(decisive, found)
+        without = self._compare(scored) if barred else None
+        return Recommendation(
+            ranks=span,
+            possible=found.possible,
+            within=found.within,
+            arm=chosen.arm,
+            rule=rule,
+            reason=advice.reason(chosen, rule, span, found, said, is_told_apart, unit),
+            tier=tier,
+            is_told_apart=is_told_apart,
+            runners_up=tuple(advice.runners_up(able, found, chosen, prefer, unit)),
+            excluded=(*beaten, *barred, *unscored),
+            would_change=tuple([
+                *advice.more_data(decisive, more),
+                *advice.other_margins(able, found, chosen, prefer, unit),
+                *advice.other_preferences(able, found, chosen, margin, prefer),
+                *([] if without is None else advice.without_retention(scored, without, chosen, margin, prefer)),
+            ]),
+            open_question=advice.question(decisive, found, margin, unit),
+            needed=more,
+            compared=found,
+            awaited=awaited,
+        )  # fmt: skip
 
 
 def _more(decisive: Gap | None, found: Best) -> Needed | None:

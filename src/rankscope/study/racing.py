@@ -2,8 +2,8 @@
 
 Cohorts are cut once; survivors stay in theirs and go on from its checkpoint. At each look every run that still races is
 measured on the train task's validation rows, and who goes on follows from what is stored (``standing``). Nothing is
-kept beside the looks and the checkpoints. The highest-rank LoRA run of the first look is also measured with its update
-truncated to every lower rank of the study: which arms go on first is all that follows from it.
+kept beside the looks and the checkpoints. The highest-rank LoRA run (at its middle rate) is also measured at the first
+look with its update truncated to every lower rank of the study: which arms go on first is all that follows from it.
 """
 
 from __future__ import annotations
@@ -164,10 +164,13 @@ def _looks(trained: Trained, trainee: Trainee, ranks: list[int], known: Referenc
 
 
 def _lower_ranks(spec: RunSpec, now: Standing) -> list[int]:
-    """The ranks that a run is truncated to: all lower ones of the study if its own is the highest, else none."""
-    ranks = {s.arm.top_rank for s in now.racers.values() if s.arm.kind == "lora"}
-    is_highest = spec.arm.kind == "lora" and spec.arm.top_rank == max(ranks)
-    return sorted(ranks - {spec.arm.top_rank}) if is_highest else []
+    """The ranks that a run is truncated to: all lower ones of the study if its own is the highest, and its rate the
+    middle one, else none. One run is enough for an order, and each cut costs a look."""
+    lora = [s for s in now.racers.values() if s.arm.kind == "lora"]
+    highest = max((s.arm.top_rank for s in lora), default=None)
+    rates = sorted(s.lr for s in lora if s.arm.top_rank == highest)
+    is_asked = spec.arm.kind == "lora" and spec.arm.top_rank == highest and spec.lr == rates[len(rates) // 2]
+    return sorted({s.arm.top_rank for s in lora} - {highest}) if is_asked else []
 
 
 def _truncated(trained: Trained, trainee: Trainee, rank: int, known: Reference) -> tuple[tuple[float, ...], ...]:

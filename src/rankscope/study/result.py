@@ -6,7 +6,9 @@ Computes nothing itself: every number comes from ``report`` and ``stats``.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,34 @@ class StudyResult:
     """What a study has measured so far.
 
     ``has_more_to_measure``: ``run`` would still measure divergences, noise or lost trials; no verdict waits for it.
+    ``read_items`` gives the texts of the test items, as ``report.evidence`` describes them.
     """
 
-    def __init__(self, view: Any, evidence: Any, store: Path, has_more_to_measure: bool = False):
+    def __init__(
+        self,
+        view: Any,
+        evidence: Any,
+        store: Path,
+        has_more_to_measure: bool = False,
+        read_items: Callable[[], dict[str, Any]] = dict,
+    ):
         self._view, self.evidence, self._store = view, evidence, store
-        self.has_more_to_measure = has_more_to_measure
+        self.has_more_to_measure, self._read_items = has_more_to_measure, read_items
 
     def view(self) -> Any:
         return self._view
+
+    def full_view(self, is_whole: bool = False) -> Any:
+        """The view with the texts of the items whose answer changed, which reads rows that lie here.
+
+        ``is_whole``: with every such item, not only as many as a page should hold.
+        """
+        from rankscope.report.evidence import Index
+        from rankscope.report.flip_choice import MOST_BYTES, flipped
+
+        self.evidence = self.evidence if self.evidence.items else replace(self.evidence, items=self._read_items())
+        most_bytes = None if is_whole else MOST_BYTES
+        return replace(self._view, flipped=flipped(Index(self.evidence), self._view.advice, most_bytes))
 
     @property
     def verdict(self) -> str:
@@ -162,7 +184,7 @@ class StudyResult:
 
         Raises InputError if it can't be.
         """
-        path, text = Path(path), render(self._view, format)
+        path, text = Path(path), render(self.full_view(is_whole=format == "json"), format)
         new = path.with_name(path.name + ".new")
         try:
             new.write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankscope.clock import Clock
 from rankscope.config import StudyConfig, from_dict, load
@@ -25,7 +25,11 @@ from rankscope.study.result import StudyResult
 from rankscope.study.standing import Standing, standing
 from rankscope.study.tally import Tally, tally
 from rankscope.study.telling import Teller
+from rankscope.study.texts import item_texts
 from rankscope.tasks import task as tasks
+
+if TYPE_CHECKING:
+    from rankscope.study.reach import Reach
 
 
 class Study:
@@ -46,6 +50,12 @@ class Study:
         study = cls(config, data_dir)
         study.source, study.overrides = None if isinstance(source, dict) else source, tuple(overrides)
         return study
+
+    def like(self, config: StudyConfig) -> Study:
+        """A study that asks something a little different of the same data: what was read of rows is shared."""
+        other = Study(config, self.data_dir)
+        other._rows, other.row_facts = self._rows, self.row_facts
+        return other
 
     @classmethod
     def demo(cls) -> Study:
@@ -86,6 +96,10 @@ class Study:
             self._rows[ref] = tasks.prepare(ref, self.data_dir)
         return self._rows[ref]
 
+    def has_prepared(self, ref: TaskRef) -> bool:
+        """Whether the questions of a resolved test task have been read already."""
+        return ref in self._rows
+
     def samples(self, ref: TaskRef) -> tuple[tasks.Sample, ...]:
         """The training samples of a resolved train task."""
         return tasks.train_samples(ref, self.data_dir)
@@ -103,6 +117,12 @@ class Study:
         """How far each arm has come, seed by seed, and what is left. Reads no weights."""
         with Store.open(store, write=False) as opened:
             return tally(self, opened)
+
+    def reach(self, store: str | Path, budget_seconds: float) -> Reach:
+        """How far a time budget comes, before it is spent. Reads no weights."""
+        from rankscope.study.reach import reach
+
+        return reach(self, store, budget_seconds)
 
     def arm_trials(self, model, train: TaskRef) -> list[list[RunSpec]]:
         """The first seed's run of every trained arm at each rate its declaration names, arm by arm."""
@@ -213,9 +233,8 @@ class Study:
             previews=tuple(preview for race in raced for preview in race.previews),
         )
         evidence = with_margin(evidence)
-        return StudyResult(
-            build(evidence), evidence, Path(store), has_more_to_measure=found.has_more or bool(inside.pending)
-        )
+        has_more = found.has_more or bool(inside.pending)
+        return StudyResult(build(evidence), evidence, Path(store), has_more, lambda: item_texts(self))
 
     def skills(self) -> dict[str, str]:
         """What each task of the study mainly asks for, by name: as the study says, else as the task says ('': neither).
