@@ -23,7 +23,6 @@ VERBS = [
     "check",
     "plan",
     "run",
-    "status",
     "compare",
     "report",
     "list",
@@ -35,6 +34,8 @@ VERBS = [
     "new",
     "audit",
     "roi",
+    "view",
+    "status",
     "adapter",
 ]
 OF_ADAPTER = ["truncate"]

@@ -128,7 +128,6 @@ def test_a_failed_run_is_named_and_exits_with_1(facade, monkeypatch, capsys):
     assert "failed: demo/x/full/lr1/seed0: diverged at step 3" in capsys.readouterr().out
     assert main(["run", "s.yaml", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["failed"][0]["message"] == "diverged at step 3"
-    assert main(["status", "s.yaml"]) == 0
 
 
 def test_an_unfinished_study_says_how_to_go_on(facade, monkeypatch, capsys):
@@ -142,11 +141,9 @@ def test_an_unfinished_study_says_how_to_go_on(facade, monkeypatch, capsys):
     assert (told["before"], told["after"]) == ("the budget is enough", "left out: ['m/t/full/lr1/seed0']")
 
 
-def test_plan_and_status_show_the_plan(capsys):
+def test_plan_shows_the_plan(capsys):
     assert main(["plan", "s.yaml", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"runs": 3}
-    assert main(["status", "s.yaml"]) == 0
-    assert capsys.readouterr().out == "3 runs\nNext: rankscope report s.yaml\n"
 
 
 def test_compare_shows_verdict_and_table(capsys):

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from rankscope.cli.answer import error_as_dict, error_of, to_json
-from rankscope.cli.money import app
+from rankscope.cli.viewing import app
 from rankscope.errors import RankscopeError
 
 # typer has no public name for the class of all usage errors; BadParameter's parents are UsageError and ClickException.

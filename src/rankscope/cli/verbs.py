@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankscope.cli import console
-from rankscope.cli.answer import STORE, Asked, answer, failures, first_line, outcome, stopped, summary
+from rankscope.cli.answer import STORE, Asked, answer, first_line, outcome, stopped, summary
 from rankscope.cli.options import (
     DataOpt,
     JsonOpt,
@@ -159,28 +159,6 @@ def run(
             text = f"{text}\n{after}"
     answer(ctx, as_json, told, text)
     _exit_if_failed(result)
-
-
-@app.command(epilog="\b\nExample: rankscope status study.yaml")
-def status(
-    ctx: typer.Context,
-    study: StudyArg,
-    store: StoreOpt = STORE,
-    overrides: SetOpt = None,
-    data_dir: DataOpt = None,
-    as_json: JsonOpt = False,
-) -> None:
-    """Show what is done, what failed and what is left."""
-    asked = Asked(study, store, tuple(overrides or ()), data_dir)
-    loaded = load(asked)
-    left, result = loaded.plan(store), loaded.result(store)
-    failed = failures(result)
-    data = {"study": loaded.config.name, "complete": result.is_complete,
-            "more_to_measure": result.has_more_to_measure, "failed": failed, "plan": left.as_dict()}  # fmt: skip
-    text = [str(left), *(f"failed: {name}: {message}" for name, message in result.failed)]
-    is_done = result.is_complete and not result.has_more_to_measure
-    text.append(f"Next: {asked.next('report' if is_done else 'run')}")
-    answer(ctx, as_json, data, "\n".join(text))
 
 
 @app.command(epilog="\b\nExample: rankscope compare study.yaml --json")

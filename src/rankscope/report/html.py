@@ -19,11 +19,15 @@ from rankscope.report.cite import to_bibtex
 from rankscope.report.drawing import Chart
 from rankscope.report.export import to_csv, to_latex
 from rankscope.report.page import sections
+from rankscope.report.policy import file_policy, scripts_of
 from rankscope.report.rows import Verdict
 from rankscope.report.view import View
 from rankscope.report.wording import plural
 
 _OWN = {"css": ("style",), "js": ("copy", "start")}
+
+
+_POLICY = "the-policy"  # its first place on a page is the policy's own: the scripts that it names are known last
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def written(frame: Frame) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     kinds = dict.fromkeys(widget.kind for section in frame.sections for widget in section.widgets)
     template = environment.from_string((assets / "template.html.jinja").read_text("utf-8"))
-    return template.render(
+    text = template.render(
+        policy=_POLICY,
         frame=frame,
         charts=_by_section(frame.charts),
         notes=notes,
@@ -82,6 +87,7 @@ def written(frame: Frame) -> str:
         style=Markup("\n".join(_assets("css", kinds))),
         scripts=[Markup(text) for text in (*_assets("js", kinds), *([_library()] if frame.charts else []))],
     )
+    return text.replace(_POLICY, file_policy(scripts_of(text)), 1)
 
 
 def _facts(view: View) -> tuple[tuple[str, str], ...]:

@@ -7,22 +7,20 @@ Every ``put`` is one transaction, so a kill leaves either all of it or nothing.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from filelock import FileLock
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DatabaseError
 
 from rankscope.clock import Clock
 from rankscope.errors import StoreError
-from rankscope.provenance import canonical_json, plain
+from rankscope.provenance import canonical_json, content_key, plain
 from rankscope.records import (
     CurvePoint,
     Diagnosis,
@@ -39,11 +37,12 @@ from rankscope.records import (
 )
 from rankscope.storage.blobs import Blobs, full_disk
 from rankscope.storage.migrations import STEPS
+from rankscope.storage.opening import LEAST_FREE, engine_of, lock
+from rankscope.storage.watching import StoredStudy
 
 _ROWS_SINCE = 3  # the schema that has the tables of rows
 _DIAGNOSES_SINCE = 4
 _LOOKS_SINCE = 5
-_LEAST_FREE = 64 * 1024  # bytes; SQLite's shared memory grows by 32 KiB
 
 
 class Store:
@@ -63,9 +62,9 @@ class Store:
         folder = Path(folder)
         if not write and not (folder / "rankscope.db").is_file():
             raise StoreError("no store here", got=str(folder), hint="Next: rankscope run STUDY")
-        lock = _lock(folder) if write else None
-        engine = _engine(folder, write)
-        store = cls(folder, engine, lock, clock or Clock())
+        held = lock(folder) if write else None
+        engine = engine_of(folder, write)
+        store = cls(folder, engine, held, clock or Clock())
         with ExitStack() as undo:
             undo.callback(store.close)
             store._migrate(write)
@@ -92,6 +91,24 @@ class Store:
             db.execute(text("INSERT OR REPLACE INTO studies VALUES (:key, :name, :config, :environment, :created)"),
                        {"key": key, "name": name, "config": canonical_json(config),
                         "environment": canonical_json(environment), "created": _now()})  # fmt: skip
+
+    def studies(self) -> list[StoredStudy]:
+        """Every declaration that was ever run here, the newest first."""
+        with self._reading() as db:
+            rows = db.execute(text("SELECT key, name, config, environment, created FROM studies"
+                                   " ORDER BY created DESC, rowid DESC"))  # fmt: skip
+            return [StoredStudy(k, n, json.loads(c), json.loads(e).get("place", {}), at) for k, n, c, e, at in rows]
+
+    def version(self) -> str:
+        """Changes with whatever is put here; cheap, since no score is counted."""
+        tables = ("studies", "runs", "evals", "looks", "diagnoses", "row_counts")
+        with self._reading() as db:
+            have = {row[0] for row in db.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'"))}
+            # A row that takes another's place has a new rowid, unless it was the last one: then its time tells.
+            last = {t: "''" if t == "row_counts" else "max(created)" for t in tables if t in have}
+            found = [tuple(db.execute(text(f"SELECT count(*), max(rowid), {at} FROM {t}")).one())
+                     for t, at in last.items()]  # fmt: skip
+        return content_key(found)
 
     def put_run(self, spec: RunSpec, key: str, result: RunResult) -> None:
         """Store a finished or failed run; a later result of the same key takes its place."""
@@ -339,53 +356,13 @@ class Store:
             yield
         except DatabaseError as error:
             # A full disk also shows as an I/O error, where SQLite's shared memory can't grow.
-            if "full" in str(error.orig) or shutil.disk_usage(self.folder).free < _LEAST_FREE:
+            if "full" in str(error.orig) or shutil.disk_usage(self.folder).free < LEAST_FREE:
                 raise full_disk(self.folder) from error
             raise self._damaged(str(error.orig)) from error
 
     def _damaged(self, why: str) -> StoreError:
         return StoreError(f"the database can't be used: {why}", where=str(self.folder / "rankscope.db"),
                           hint="Restore it from a copy, or give another --store")  # fmt: skip
-
-
-def _lock(folder: Path) -> FileLock:
-    lock, note = FileLock(folder / ".lock"), folder / ".lock.pid"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        pid = (note.read_text() if note.is_file() else "") or "unknown"
-        hint = "Wait for it, or give another --store; to watch it: rankscope status STUDY"
-        raise StoreError(f"this store is in use by process {pid}", where=str(folder), hint=hint) from error
-    except OSError as error:
-        raise StoreError(f"this folder can't be a store: {error.strerror}", where=str(folder),
-                         hint="Give another --store") from error  # fmt: skip
-    with suppress(OSError):  # a courtesy to whoever finds the store in use; a full disk shows itself later
-        note.write_text(str(os.getpid()))
-    return lock
-
-
-def _engine(folder: Path, write: bool) -> Engine:
-    """SQLite on the folder's database. Where not even SQLite itself can write, a reader takes the bare file."""
-    path, query = str(folder / "rankscope.db"), {}
-    log = folder / "rankscope.db-wal"
-    has_log = log.is_file() and log.stat().st_size > 0
-    is_full = shutil.disk_usage(folder).free < _LEAST_FREE and not has_log
-    if not write and (is_full or not os.access(folder, os.W_OK)):
-        path, query = "file:" + quote(path), {"immutable": "1", "uri": "true"}
-    engine = create_engine(URL.create("sqlite", database=path, query=query))
-    event.listen(engine, "connect", _writer_pragmas if write else _pragmas)
-    return engine
-
-
-def _writer_pragmas(connection: Any, record: Any) -> None:
-    _pragmas(connection, record)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-
-
-def _pragmas(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA busy_timeout = 10000")
 
 
 def _run(body: dict, curve: tuple[CurvePoint, ...]) -> RunResult:

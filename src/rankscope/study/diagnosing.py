@@ -58,18 +58,16 @@ class Diagnoser:
         if self._subjects is None:
             self._subjects = Subjects(self.study, base, self.store.cache)
         update, label = self._update(base, spec), f"looking inside {spec.arm.name}"
-        if self.progress:
-            self.progress.start(label, len(left), "diagnostics")
+        self.progress.about([run_key(spec)])
+        self.progress.start(label, len(left), "diagnostics")
         for want in left:
             if not has_time():
                 return
             rows = self._rows(train) if train is not None and {"texts", "validation"} & set(want.reads) else ()
             self.store.put_diagnosis(diagnose(self._subjects.subject(update, want, rows), want, run_key(spec)))
             self._tried.add(run_key(spec) + want.key)
-            if self.progress:
-                self.progress.advance(label, 1)
-        if self.progress:
-            self.progress.finish(label)
+            self.progress.advance(label, 1)
+        self.progress.finish(label)
 
     def _update(self, base: Base, spec: RunSpec) -> Update:
         if spec.arm.kind == "adapter":

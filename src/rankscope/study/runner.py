@@ -144,7 +144,7 @@ class Runner:
                 if spec.arm.kind == "full":
                     self._diagnose(spec, ref, evaluations)
                     self._drop_large(spec, [*scores, *more], self._inside.left(spec, ref, evaluations))
-        if left and self.progress:
+        if left and self.progress.is_read:
             with self.store.clock.stage("statistics"):
                 rows = [r for r in self.study.result(self.store.folder).table() if r["train"] == raw.name]
             self.progress.table(rows)
@@ -220,8 +220,7 @@ class Runner:
         self._note(f"{spec.name} {then}: {error.what} ({path})")
 
     def _note(self, text: str) -> None:
-        if self.progress:
-            self.progress.note(text)
+        self.progress.note(text)
 
     def _is_scored(self, spec: RunSpec, scores: Sequence[Measure]) -> bool:
         found = self._find([run_key(spec)]).get(run_key(spec))
@@ -279,6 +278,7 @@ class Runner:
         if not left or (is_extra and self._skips_extras()):
             return
         jobs = [(measure, *self._job(measure)) for measure in left]
+        self.progress.about([key])
         tick = ticker(self.progress, f"scoring {label}", "items", sum(size for _, size, _ in jobs))
         with ExitStack() as stack:
             with self.store.clock.stage("loading"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.clock import Clock
 from rankscope.config import StudyConfig, from_dict, load
+from rankscope.data.dataset import VARIABLE
 from rankscope.errors import StoreError
 from rankscope.provenance import content_key, environment, public_name
 from rankscope.records import Arm, Dropped, ModelRef, RunSpec, TaskRef
 from rankscope.report import UNTRAINED
 from rankscope.storage.store import Store
+from rankscope.storage.watching import StoredStudy
 from rankscope.study import measures, preflight, rows
 from rankscope.study.diagnosis import Diagnosed
 from rankscope.study.plan import Plan, base_spec, candidates, given_spec
 from rankscope.study.rates import Find, Rates, arm_rates, counting, edge_notes
 from rankscope.study.result import StudyResult
 from rankscope.study.standing import Standing, standing
+from rankscope.study.tally import Tally, tally
+from rankscope.study.telling import Teller
 from rankscope.study.texts import item_texts
 from rankscope.tasks import task as tasks
 
@@ -58,6 +63,12 @@ class Study:
     @classmethod
     def demo(cls) -> Study:
         return cls.load(Path(__file__).parent.parent / "demo" / "study.yaml")
+
+    @classmethod
+    def stored(cls, row: StoredStudy) -> Study:
+        """A study as it was last run, found again from where it was run. Raises InputError for files that moved."""
+        folder = row.place.get("folder") or ""
+        return cls(from_dict(row.config, folder=folder), row.place.get("data_dir"))
 
     def resolve(self) -> tuple:
         """Models and train tasks with their content keys; raises for any that is missing. No weights are read."""
@@ -113,6 +124,11 @@ class Study:
         with Store.open(store, write=False) as opened:
             return make_plan(self, opened, host, price, store)
 
+    def tally(self, store: str | Path) -> Tally:
+        """How far each arm has come, seed by seed, and what is left. Reads no weights."""
+        with Store.open(store, write=False) as opened:
+            return tally(self, opened)
+
     def reach(self, store: str | Path, budget_seconds: float) -> Reach:
         """How far a time budget comes, before it is spent. Reads no weights."""
         from rankscope.study.reach import reach
@@ -137,15 +153,17 @@ class Study:
                 preflight.check(self)
         until = time.monotonic() + budget_seconds if budget_seconds else float("inf")
         with Store.open(store, clock=clock) as opened:
-            opened.save_study(self.config.name, self.key, self.config.as_dict(), environment())
+            place = {"folder": os.getcwd(), "data_dir": _absolute(self.data_dir or os.environ.get(VARIABLE))}
+            opened.save_study(self.config.name, self.key, self.config.as_dict(), environment({"place": place}))
             if is_unfinished:  # the rows are read anyway; a finished study reads none
                 with clock.stage("checking"):
                     rows.measure(self, opened)
             with clock.stage("loading"):
                 from rankscope.study.runner import Runner
 
-            for model in models:
-                Runner(self, opened, model, progress, until).go(train)
+            with Teller(progress, opened.cache, self.key) as teller:
+                for model in models:
+                    Runner(self, opened, model, teller, until).go(train)
         with clock.stage("statistics"):
             return self.result(store)
 
@@ -236,6 +254,10 @@ class Study:
         """
         refs = (*self.config.train_refs(), *(ref for ref, _ in self.config.evaluations(None)))
         return {ref.name: tasks.get_task(ref.task).skill for ref in refs} | self.config.skills()
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)
 
 
 def _public(arms: tuple[Arm, ...], given: list[Arm]) -> tuple[Arm, ...]:

@@ -117,6 +117,7 @@ class Trainer:
         folder, every = self.store.checkpoint_folder(name), self.study.config.training.checkpoint_seconds
         runs, tick = [(run_key(s), s) for s in specs], ticker(self.progress, label, "steps")
         base, data = self.base(), self.set(ref)
+        self.progress.about(key for key, _ in runs)
         with self.store.clock.stage("training"):
             return train(base, runs, data, folder, tick, every, until, self.store.clock)
 
@@ -131,8 +132,7 @@ class Trainer:
         return True
 
     def note(self, text: str) -> None:
-        if self.progress:
-            self.progress.note(text)
+        self.progress.note(text)
 
     def set(self, ref: TaskRef) -> TrainSet:
         """A train task's rows as tokens, with the validation rows carved from them."""

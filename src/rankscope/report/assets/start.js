@@ -1,15 +1,18 @@
 // Brings the page to life: draws every chart from the inline specs and hands every widget its data. A file KIND.js says
 // ``rankscope.widget("KIND", function (box, data) {...})``; what it gets is an empty box. ``rankscope.start()`` may be
-// called again after <main> was replaced. Data reaches the page as text alone, never as markup.
+// called again after <main> was replaced: what is drawn already, and was carried over, stays. Data reaches the page as
+// text alone, never as markup. Charts' expressions are interpreted (ast), so that no policy must allow eval.
 (function () {
   "use strict";
   var kinds = {}, root = document.documentElement;
-  var options = { mode: "vega-lite", renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
+  var options = { mode: "vega-lite", renderer: "svg", ast: true,
+    actions: { export: true, source: false, compiled: false, editor: false } };
 
   function draw(id, spec) {
     var box = document.getElementById("chart-" + id);
+    if (!box || box.chart) { return null; }
     return window.vegaEmbed(box, spec, options).then(
-      function () { box.setAttribute("data-drawn", "yes"); },
+      function (chart) { box.chart = chart; box.setAttribute("data-drawn", "yes"); },
       function (problem) {
         box.textContent = "This chart could not be drawn (" + problem.message + "). The table below has its numbers.";
         console.error(problem);
@@ -18,7 +21,9 @@
   }
 
   function make(box) {
-    var kind = box.getAttribute("data-kind"), data = JSON.parse(box.querySelector("script").textContent);
+    var kind = box.getAttribute("data-kind"), data;
+    box.given = box.querySelector("script").textContent;
+    data = JSON.parse(box.given);
     box.textContent = "";
     try {
       kinds[kind](box, data);
