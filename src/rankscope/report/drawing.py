@@ -6,13 +6,15 @@ along one ramp from blue to violet; full SFT is vermilion, after Okabe and Ito's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
 
 from rankscope.records import GIVEN
 from rankscope.report import wording as w
+from rankscope.report.cells import Section
 from rankscope.report.view import View
 
 RAMP = ("#5fb7e8", "#3f97d8", "#3a78cf", "#5a63cc", "#8157c9", "#a24fbb")
@@ -26,7 +28,7 @@ BARS = "ordinary 95 % intervals over items and seeds (over items alone where the
 @dataclass(frozen=True)
 class Chart:
     """One drawing. ``section`` is the page section it belongs to; ``size`` is 'wide', 'half' or 'small' of a row;
-    ``block`` is the (model, train task) it is about, if it is about one."""
+    ``block`` is the (model, train task) it is about, if it is about one; ``table`` holds the same numbers."""
 
     id: str
     section: str
@@ -36,6 +38,25 @@ class Chart:
     spec: dict[str, Any]
     size: str = "half"
     block: tuple[str, str] = ("", "")
+    table: str = ""
+
+
+_STEMS = {"frontier": "headline", "rank": "scores", "loss": "curves", "depth": "inside", "spectrum": "spectra"}
+
+
+def linked(charts: Iterable[Chart], sections: Iterable[Section]) -> tuple[Chart, ...]:
+    """The charts, each with the table that holds its numbers: by name, else the first of its section that has rows."""
+    held = {section.id: [t.id for t in section.tables if t.rows] for section in sections}
+    held["verdict"] = held.get("headline", [])
+    return tuple(chart if chart.table else replace(chart, table=_table_of(chart, held.get(chart.section, [])))
+                 for chart in charts)  # fmt: skip
+
+
+def _table_of(chart: Chart, tables: list[str]) -> str:
+    stem, *numbers = chart.id.split("-")
+    stem = _STEMS.get(stem, stem)
+    names = [chart.id, "-".join([stem, *numbers]), "-".join([stem, *numbers[:1]]), stem]
+    return next((name for name in names if name in tables), tables[0] if tables else "")
 
 
 def colours(view: View) -> tuple[list[str], list[str]]:

@@ -7,22 +7,25 @@ name can end the script element it stands in. The page's own policy forbids load
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from rankscope.report.cells import Section, notes
+from rankscope.report.cells import Part, Section, notes
 from rankscope.report.charts import charts
 from rankscope.report.cite import to_bibtex
-from rankscope.report.drawing import Chart
+from rankscope.report.drawing import Chart, linked
 from rankscope.report.export import to_csv, to_latex
-from rankscope.report.page import sections
+from rankscope.report.page import parts
 from rankscope.report.rows import Verdict
 from rankscope.report.view import View
 from rankscope.report.wording import plural
 
+START = "window.rankscope.start();"
 _OWN = {"css": ("style",), "js": ("copy", "start")}
 
 
@@ -30,19 +33,22 @@ _OWN = {"css": ("style",), "js": ("copy", "start")}
 class Frame:
     """What a page shows. ``facts`` stand under the title: a text, and the section it warns of (or nothing).
 
-    ``opening`` is the name of the first part, which holds the verdicts, or else ``lead``. ``has_models``: whether a
-    verdict must say which model it is about.
+    The first part holds the verdicts, or else ``lead``. ``has_models``: whether a verdict must say which model it is
+    about.
     """
 
     title: str
     facts: tuple[tuple[str, str], ...]
     verdicts: tuple[Verdict, ...]
-    sections: tuple[Section, ...]
+    parts: tuple[Part, ...]
     charts: tuple[Chart, ...]
-    opening: str = "Verdict"
     lead: str = ""
     cite: str = ""
     has_models: bool = False
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        return tuple(section for part in self.parts for section in part.sections)
 
 
 def page(view: View) -> str:
@@ -54,7 +60,7 @@ def page(view: View) -> str:
             title=view.title,
             facts=_facts(view),
             verdicts=view.verdicts,
-            sections=sections(view),
+            parts=parts(view),
             charts=charts(view),
             lead=view.verdict,
             cite=to_bibtex(view),
@@ -71,16 +77,20 @@ def written(frame: Frame) -> str:
     assets = resources.files("rankscope.report") / "assets"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     kinds = dict.fromkeys(widget.kind for section in frame.sections for widget in section.widgets)
+    (early,) = _read(("theme",), "js")
+    scripts = [*_assets("js", kinds), *([_library()] if frame.charts else []), START]
     template = environment.from_string((assets / "template.html.jinja").read_text("utf-8"))
     return template.render(
         frame=frame,
-        charts=_by_section(frame.charts),
+        charts=_by_section(linked(frame.charts, frame.sections)),
         notes=notes,
         copies=Markup(inline_json(_copies(frame.sections))),
         specs=Markup(inline_json({chart.id: chart.spec for chart in frame.charts})),
         inline=lambda value: Markup(inline_json(value)),
         style=Markup("\n".join(_assets("css", kinds))),
-        scripts=[Markup(text) for text in (*_assets("js", kinds), *([_library()] if frame.charts else []))],
+        early=Markup(early),
+        scripts=[Markup(text) for text in scripts],
+        allowed=" ".join(_fingerprint(text) for text in (early, *scripts)),
     )
 
 
@@ -118,13 +128,23 @@ def _by_section(drawn: tuple[Chart, ...]) -> dict[str, list[Chart]]:
 
 def _assets(ending: str, kinds: Iterable[str]) -> list[str]:
     """The page's own files of that ending, then those of the widgets that it shows."""
+    return _read((*_OWN[ending], *kinds), ending)
+
+
+def _read(names: Iterable[str], ending: str) -> list[str]:
     folder = resources.files("rankscope.report") / "assets"
-    files = [folder / f"{name}.{ending}" for name in (*_OWN[ending], *kinds)]
+    files = [folder / f"{name}.{ending}" for name in names]
     return [file.read_text("utf-8") for file in files if file.is_file()]
+
+
+def _fingerprint(script: str) -> str:
+    """What the page's policy names a script by: no other may run. A browser reads every line end as one character."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _library() -> str:
     """Vega, Vega-Lite and vega-embed as one script that sets ``window.vegaEmbed``; safe inside a script element."""
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("\r", "")

@@ -1,20 +1,66 @@
 // Brings the page to life: draws every chart from the inline specs and hands every widget its data. A file KIND.js says
 // ``rankscope.widget("KIND", function (box, data) {...})``; what it gets is an empty box. ``rankscope.start()`` may be
 // called again after <main> was replaced. Data reaches the page as text alone, never as markup.
+//
+// Charts near the window are drawn at once, the others one by one while nothing else is going on, so that a long page is
+// usable early; ``start({all: true})`` and printing wait for no idle moment. ``data-charts="done"``: all are drawn.
 (function () {
   "use strict";
-  var kinds = {}, root = document.documentElement;
-  var options = { mode: "vega-lite", renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
+  var kinds = {}, root = document.documentElement, watcher = null, waiting = {}, drawing = 0, told = [];
+  var options = {
+    mode: "vega-lite", renderer: "svg", ast: true, tooltip: { theme: "custom" },
+    actions: { export: true, source: false, compiled: false, editor: false }
+  };
 
-  function draw(id, spec) {
-    var box = document.getElementById("chart-" + id);
+  function later(work) {
+    if (window.requestIdleCallback) { window.requestIdleCallback(work, { timeout: 400 }); } else { window.setTimeout(work, 30); }
+  }
+
+  function settle() {
+    if (drawing || Object.keys(waiting).length) { return; }
+    root.setAttribute("data-charts", "done");
+    told.splice(0).forEach(function (tell) { tell(); });
+  }
+
+  function draw(id) {
+    var box = document.getElementById("chart-" + id), spec = waiting[id];
+    delete waiting[id];
+    if (!box || !spec) { settle(); return Promise.resolve(); }
+    if (watcher) { watcher.unobserve(box); }
+    drawing += 1;
     return window.vegaEmbed(box, spec, options).then(
-      function () { box.setAttribute("data-drawn", "yes"); },
+      function () { box.setAttribute("data-drawn", "yes"); name(box); },
       function (problem) {
         box.textContent = "This chart could not be drawn (" + problem.message + "). The table below has its numbers.";
         console.error(problem);
       }
-    );
+    ).then(function () { drawing -= 1; settle(); });
+  }
+
+  // The box is named and described as one image; what stands in it is no second one.
+  function name(box) {
+    var svg = box.querySelector("svg.marks"), menu = box.querySelector("summary");
+    if (svg) { svg.setAttribute("aria-hidden", "true"); svg.removeAttribute("role"); svg.removeAttribute("aria-roledescription"); }
+    if (menu) { menu.setAttribute("aria-label", "Save this chart as an image"); }
+  }
+
+  function drawAll() {
+    return Promise.all(Object.keys(waiting).map(draw));
+  }
+
+  function idle() {
+    var next = Object.keys(waiting)[0];
+    if (next === undefined) { settle(); return; }
+    draw(next).then(function () { later(idle); });
+  }
+
+  function watch() {
+    if (watcher) { watcher.disconnect(); watcher = null; }
+    if (!window.IntersectionObserver) { return; }
+    watcher = new IntersectionObserver(function (seen) {
+      seen.forEach(function (one) { if (one.isIntersecting) { draw(one.target.id.slice("chart-".length)); } });
+    }, { rootMargin: "200px" });
+    document.querySelectorAll(".canvas[id]").forEach(function (box) { watcher.observe(box); });
   }
 
   function make(box) {
@@ -29,14 +75,19 @@
     box.setAttribute("data-made", "yes");
   }
 
+  window.addEventListener("beforeprint", drawAll);
+
   window.rankscope = {
     widget: function (kind, maker) { kinds[kind] = maker; },
-    start: function () {
-      var inline = document.getElementById("chart-specs"), specs = inline ? JSON.parse(inline.textContent) : {};
+    start: function (how) {
+      var inline = document.getElementById("chart-specs");
       document.querySelectorAll(".widget:not([data-made])").forEach(make);
-      return Promise.all(Object.keys(specs).map(function (id) { return draw(id, specs[id]); })).then(function () {
-        root.setAttribute("data-charts", "done");
-      });
+      root.removeAttribute("data-charts");
+      waiting = inline ? JSON.parse(inline.textContent) : {};
+      document.querySelectorAll(".canvas[data-drawn]").forEach(function (box) { delete waiting[box.id.slice("chart-".length)]; });
+      var finished = new Promise(function (tell) { told.push(tell); });
+      if (how && how.all) { drawAll().then(settle); } else { watch(); later(idle); }
+      return finished;
     }
   };
 })();
