@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from rankscope.report import tiles
 from rankscope.report.cells import Part, Section, notes
 from rankscope.report.charts import charts
 from rankscope.report.cite import to_bibtex
@@ -45,6 +46,7 @@ class Frame:
     lead: str = ""
     cite: str = ""
     has_models: bool = False
+    tiles: tuple[tiles.Row, ...] = ()
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -65,6 +67,7 @@ def page(view: View) -> str:
             lead=view.verdict,
             cite=to_bibtex(view),
             has_models=len(view.models) > 1,
+            tiles=tiles.rows(view),
         )
     )
 

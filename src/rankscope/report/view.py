@@ -15,8 +15,9 @@ from rankscope.provenance import plain
 from rankscope.records import Arm, Dropped, Preview
 from rankscope.report import distance, scaling, tables
 from rankscope.report import effects as fx
+from rankscope.report.across import across
 from rankscope.report.advice import advices, frontiers
-from rankscope.report.answer_rows import Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
+from rankscope.report.answer_rows import Across, Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
 from rankscope.report.inside import inside
@@ -98,6 +99,7 @@ class View:
     inside: Inside = Inside()
     dropped: tuple[Dropped, ...] = ()
     previews: tuple[Preview, ...] = ()
+    across: tuple[Across, ...] = ()
 
     @property
     def blocks(self) -> tuple[tuple[str, str], ...]:
@@ -182,6 +184,7 @@ def build(evidence: Evidence) -> View:
         inside=inside(index, base, advice),
         dropped=evidence.dropped,
         previews=evidence.previews,
+        across=across(index, base),
     )
 
 
