@@ -31,12 +31,23 @@ from rankscope.report.drawing import (
 from rankscope.report.inside_charts import heat_maps
 from rankscope.report.matched_chart import matched_charts
 from rankscope.report.rows import Headline, ScoreRow
+from rankscope.report.subject_charts import subject_charts
 from rankscope.report.view import View
 
 
 def charts(view: View) -> tuple[Chart, ...]:
     """All charts that the view has data for, in reading order."""
-    makers = (_frontier, _rank_curves, _transfer, matched_charts, heat_maps, small_multiples, _rates, _losses)
+    makers = (
+        _frontier,
+        _rank_curves,
+        _transfer,
+        matched_charts,
+        subject_charts,
+        heat_maps,
+        small_multiples,
+        _rates,
+        _losses,
+    )
     return tuple(chart for make in makers for chart in make(view))
 
 

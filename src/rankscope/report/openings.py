@@ -60,8 +60,8 @@ def within(view: View) -> str:
     if leads:
         return leads[0] + (f" ({len(leads) - 1} more below.)" if len(leads) > 1 else "")
     return (
-        "Nothing was read inside the networks of this study (its file would name diagnostics under `diagnose`), so "
-        "only what was declared stands here."
+        "Nothing was read inside the networks: this study names no diagnostics under 'diagnose', so only what was "
+        "declared stands here."
     )
 
 
@@ -95,7 +95,7 @@ def _against(view: View, row: Advice) -> str:
         return f"{_against_base(own)}; there is no full SFT to set it against"
     said = [f"{_effect(aspects[key].effect)} {words}" if key in aspects else f"{words} not measured"
             for key, words in (("Learning", "in domain"), ("Retention", "of retention"))]  # fmt: skip
-    return f"against full SFT {', '.join(said)}, {_share(aspects.get('Trained parameters'))}"
+    return f"against full SFT {', '.join(said)}; {_share(aspects.get('Trained parameters'))}"
 
 
 def _against_base(own: Headline | None) -> str:
@@ -114,7 +114,7 @@ def _effect(effect: Effect) -> str:
 def _share(aspect: Aspect | None) -> str:
     if aspect is None or not aspect.ours or not aspect.theirs:
         return "trained parameters not measured"
-    return f"{100 * aspect.ours / aspect.theirs:.2g} % of its trained parameters"
+    return f"it trains {100 * aspect.ours / aspect.theirs:.2g} % of the parameters that full SFT trains"
 
 
 def _range_of_gains(ranked: list[Headline]) -> str:

@@ -60,7 +60,7 @@ def _evaluate(view: View) -> Step:
 def _diagnose(view: View) -> Step:
     arms = {r.arm for r in view.inside.rows}
     if not arms:
-        return Step("Diagnose", "Nothing was read inside the networks. A study asks for it under `diagnose`.", NEXT)
+        return Step("Diagnose", "Nothing was read inside the networks. A study asks for it under 'diagnose'.", NEXT)
     parts = [f"{len({r.name for r in view.inside.rows})} kinds of numbers read"]
     parts += ["which part carries the gain asked"] if view.inside.carried else []
     unread = f"; {len(view.inside.unread)} not measured" if view.inside.unread else ""

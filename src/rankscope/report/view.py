@@ -17,7 +17,16 @@ from rankscope.report import distance, scaling, tables
 from rankscope.report import effects as fx
 from rankscope.report.across import across
 from rankscope.report.advice import advices, frontiers
-from rankscope.report.answer_rows import Across, Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
+from rankscope.report.answer_rows import (
+    Across,
+    Advice,
+    Divergence,
+    FrontierRow,
+    MatchedPoint,
+    MatchedRow,
+    Noise,
+    Question,
+)
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
 from rankscope.report.inside import inside
@@ -46,6 +55,7 @@ from rankscope.report.rows import (
     Trial,
     Verdict,
 )
+from rankscope.report.subjects import subject_flips
 from rankscope.report.verdict import Block, judge
 
 __all__ = ["Evidence", "View", "build"]
@@ -168,7 +178,7 @@ def build(evidence: Evidence) -> View:
         trials=tables.trials(index),
         curves=tables.curves(index),
         flips=tables.flips(index, base),
-        subject_flips=tables.subject_flips(index),
+        subject_flips=subject_flips(index),
         scales=scaling.scales(index),
         rows=tables.rows_used(index),
         shared=tables.shared(index),

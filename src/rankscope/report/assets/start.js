@@ -2,8 +2,8 @@
 // ``rankscope.widget("KIND", function (box, data) {...})``; what it gets is an empty box. ``rankscope.start()`` may be
 // called again after <main> was replaced. Data reaches the page as text alone, never as markup.
 //
-// Charts near the window are drawn at once, the others one by one while nothing else is going on, so that a long page is
-// usable early; ``start({all: true})`` and printing wait for no idle moment. ``data-charts="done"``: all are drawn.
+// Charts near the window are drawn at once, the others one by one with turns for clicks between them, so that a long
+// page is usable early; ``start({all: true})`` and printing wait for no turn. ``data-charts="done"``: all are drawn.
 (function () {
   "use strict";
   var kinds = {}, root = document.documentElement, watcher = null, waiting = {}, drawing = 0, told = [];
@@ -13,7 +13,7 @@
   };
 
   function later(work) {
-    if (window.requestIdleCallback) { window.requestIdleCallback(work, { timeout: 400 }); } else { window.setTimeout(work, 30); }
+    window.setTimeout(work, 20);  // a turn for clicks and keys between two charts
   }
 
   function settle() {
@@ -48,10 +48,10 @@
     return Promise.all(Object.keys(waiting).map(draw));
   }
 
-  function idle() {
+  function following() {
     var next = Object.keys(waiting)[0];
     if (next === undefined) { settle(); return; }
-    draw(next).then(function () { later(idle); });
+    draw(next).then(function () { later(following); });
   }
 
   function watch() {
@@ -86,7 +86,7 @@
       waiting = inline ? JSON.parse(inline.textContent) : {};
       document.querySelectorAll(".canvas[data-drawn]").forEach(function (box) { delete waiting[box.id.slice("chart-".length)]; });
       var finished = new Promise(function (tell) { told.push(tell); });
-      if (how && how.all) { drawAll().then(settle); } else { watch(); later(idle); }
+      if (how && how.all) { drawAll().then(settle); } else { watch(); later(following); }
       return finished;
     }
   };
