@@ -48,8 +48,10 @@ def linked(charts: Iterable[Chart], sections: Iterable[Section]) -> tuple[Chart,
     """The charts, each with the table that holds its numbers: by name, else the first of its section that has rows."""
     held = {section.id: [t.id for t in section.tables if t.rows] for section in sections}
     held["verdict"] = held.get("headline", [])
-    return tuple(chart if chart.table else replace(chart, table=_table_of(chart, held.get(chart.section, [])))
-                 for chart in charts)  # fmt: skip
+    return tuple(
+        chart if chart.table else replace(chart, table=_table_of(chart, held.get(chart.section, [])))
+        for chart in charts
+    )
 
 
 def _table_of(chart: Chart, tables: list[str]) -> str:
@@ -107,7 +109,7 @@ def finished_row(chart: alt.HConcatChart) -> dict[str, Any]:
 
 
 def _with_look(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)  # a third of the page's time; the browser's test draws them all
     spec.pop("$schema")
     font = "system-ui, sans-serif"
     axis = {

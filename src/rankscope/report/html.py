@@ -87,6 +87,7 @@ def written(frame: Frame) -> str:
         frame=frame,
         charts=_by_section(linked(frame.charts, frame.sections)),
         notes=notes,
+        places={section.id for section in frame.sections},
         copies=Markup(inline_json(_copies(frame.sections))),
         specs=Markup(inline_json({chart.id: chart.spec for chart in frame.charts})),
         inline=lambda value: Markup(inline_json(value)),

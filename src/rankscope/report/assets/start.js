@@ -37,10 +37,16 @@
     ).then(function () { drawing -= 1; settle(); });
   }
 
-  // The box is named and described as one image; what stands in it is no second one.
+  // The drawing takes over the box's name and text as one image; the menu beside it stays within reach of the keyboard.
   function name(box) {
     var svg = box.querySelector("svg.marks"), menu = box.querySelector("summary");
-    if (svg) { svg.setAttribute("aria-hidden", "true"); svg.removeAttribute("role"); svg.removeAttribute("aria-roledescription"); }
+    if (svg) {
+      svg.setAttribute("role", "img");
+      svg.setAttribute("aria-label", box.getAttribute("aria-label"));
+      svg.removeAttribute("aria-roledescription");
+      box.removeAttribute("role");
+      box.removeAttribute("aria-label");
+    }
     if (menu) { menu.setAttribute("aria-label", "Save this chart as an image"); }
   }
 
