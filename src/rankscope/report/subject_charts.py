@@ -11,7 +11,7 @@ from typing import Any
 import altair as alt
 
 from rankscope.report import wording as w
-from rankscope.report.drawing import INK, Chart, capital, finished, title_of
+from rankscope.report.drawing import INK, Chart, finished, title_of
 from rankscope.report.rows import SubjectFlips
 from rankscope.report.view import View
 
@@ -57,7 +57,7 @@ def _chart(name: str, title: str, rows: list[SubjectFlips]) -> Chart:
         "intervals that hold together for all subjects of this chart (Bonferroni, 95 % in all)."
     )
     size = "half" if len(rows) <= FEW else "wide"
-    return Chart(name, "subjects", capital(title), caption, said, _spec(rows), size)
+    return Chart(name, "subjects", title, caption, said, _spec(rows), size)
 
 
 def _named(row: SubjectFlips) -> str:
@@ -91,7 +91,9 @@ def _spec(rows: list[SubjectFlips]) -> dict[str, Any]:
     zero = alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=INK, opacity=0.45, strokeDash=[3, 3])
     layers = (
         zero.encode(x=alt.X("at:Q")),
-        data.mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q", title="Change, points"), x2="high:Q", y=y, color=hue),
+        data.mark_rule(strokeWidth=1.6).encode(
+            x=alt.X("low:Q", title="Change, points", axis=alt.Axis(tickCount=10)), x2="high:Q", y=y, color=hue
+        ),
         data.mark_point(filled=True, size=46, opacity=1).encode(x=alt.X("change:Q"), y=y, color=hue, tooltip=tips),
     )
     return finished(alt.layer(*layers), LINE * max(len(order), 4) + 20)
