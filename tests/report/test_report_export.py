@@ -141,7 +141,7 @@ def test_no_name_reaches_the_markup_through_the_texts_to_copy(evidence):
     notes = (f"odd {EVIL}",)
     view = build(replace(evidence, title=EVIL, notes=notes))
     page = render(view, "html")
-    assert page.count("</script>") == page.count("<script") == 6
+    assert page.count("</script>") == page.count("<script") == 7
     texts = json.loads(re.search(r'id="copy-texts">(.*?)</script>', page, re.S)[1])
     assert set(texts) == {table.id for table in tables(view)}
     assert EVIL in texts["provenance"]["csv"] and latex(EVIL) in texts["provenance"]["latex"]
