@@ -262,7 +262,7 @@ def report(
         from rankscope.report.charts import charts
         from rankscope.report.figures import write
 
-        drawn = write(charts(result.view), figures)
+        drawn = write(charts(result.view()), figures)
         said["figures"] = [str(file) for file in drawn]
         text += f"\n{len(drawn)} files written to {figures}"
     answer(ctx, as_json, said, text)

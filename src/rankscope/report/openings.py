@@ -58,7 +58,8 @@ def within(view: View) -> str:
     """The first lead of what was read inside, or that nothing was."""
     leads = [said for _, _, said in view.inside.leads if said]
     if leads:
-        return leads[0] + (f" ({len(leads) - 1} more below.)" if len(leads) > 1 else "")
+        first = f"{leads[0].split('. ')[0].rstrip('.')}."
+        return f"{_named(view, *view.inside.leads[0][:2])}{first} What that did to gain and forgetting is below."
     return (
         "Nothing was read inside the networks: this study names no diagnostics under 'diagnose', so only what was "
         "declared stands here."

@@ -79,9 +79,9 @@ def roadmap(view: View) -> Section:
     heads = columns("Stage", "Step", "Here", "Command")
     cells = tuple((Cell(stage), Cell(step, note), Cell(state, "", _TONES[state]), Cell(command, "", "code"))
                   for stage, step, note, state, command in rows)  # fmt: skip
-    intro = (
-        f"{study_file(view)} stands for the file of this study. A command that was run before does only what is new."
-    )
+    intro = f"{study_file(view)} stands for the file of this study. What was run before is not run again."
+    if _is_demo(view):
+        intro += " The demo's own file comes with the package, as rankscope/demo/study.yaml."
     table = Table("roadmap", "From this study to an adapter in use", heads, cells)
     return Section("roadmap", "What is done, and what comes next", intro, (table,), "Stages")
 
@@ -98,12 +98,18 @@ def opening(view: View) -> str:
     return f"{text}; next, in {stage.lower()}: {step[:1].lower()}{step[1:]} ({command})."
 
 
+def _is_demo(view: View) -> bool:
+    """Whether this is the bundled study, which has a command of its own."""
+    return (view.name, view.models) == ("demo", ("demo",))
+
+
 def study_file(view: View) -> str:
     return f"{view.name}.yaml"
 
 
 def _discovery(view: View) -> list[Row]:
-    file, chosen = study_file(view), [a.choice.arm for a in view.advice if a.choice.arm]
+    file, run = study_file(view), "rankscope demo" if _is_demo(view) else f"rankscope run {study_file(view)}"
+    chosen = [a.choice.arm for a in view.advice if a.choice.arm]
     runs = [r for r in view.runs if r.role == "final" and r.status == "done"]
     state = DONE if runs and not view.missing and not view.failures else PARTLY if runs else NEXT
     left = [f"{len(view.failures)} failed"] * bool(view.failures) + [f"{len(view.missing)} left"] * bool(view.missing)
@@ -117,7 +123,7 @@ def _discovery(view: View) -> list[Row]:
             DONE,
             f"rankscope check {file}",
         ),
-        ("Discovery", "Train and score every arm", said, state, f"rankscope run {file}"),
+        ("Discovery", "Train and score every arm", said, state, run),
         ("Discovery", "Read the range of ranks", range_said, DONE if chosen else NEXT, f"rankscope recommend {file}"),
     ]
 

@@ -6,7 +6,7 @@
 // page is usable early; ``start({all: true})`` and printing wait for no turn. ``data-charts="done"``: all are drawn.
 (function () {
   "use strict";
-  var kinds = {}, root = document.documentElement, watcher = null, waiting = {}, drawing = 0, told = [];
+  var kinds = {}, root = document.documentElement, watcher = null, reader = null, waiting = {}, drawing = 0, told = [];
   var options = {
     mode: "vega-lite", renderer: "svg", ast: true, tooltip: { theme: "custom" },
     actions: { export: true, source: false, compiled: false, editor: false }
@@ -69,6 +69,19 @@
     document.querySelectorAll(".canvas[id]").forEach(function (box) { watcher.observe(box); });
   }
 
+  // The navigation marks the part that is being read.
+  function follow() {
+    if (reader) { reader.disconnect(); }
+    if (!window.IntersectionObserver) { return; }
+    reader = new IntersectionObserver(function (seen) {
+      seen.forEach(function (one) {
+        var link = document.querySelector('nav.parts a[href="#' + one.target.id + '"]');
+        if (link && one.isIntersecting) { link.setAttribute("aria-current", "location"); } else if (link) { link.removeAttribute("aria-current"); }
+      });
+    }, { rootMargin: "-20% 0px -79% 0px" });
+    document.querySelectorAll("section.part").forEach(function (part) { reader.observe(part); });
+  }
+
   function make(box) {
     var kind = box.getAttribute("data-kind"), data = JSON.parse(box.querySelector("script").textContent);
     box.textContent = "";
@@ -89,6 +102,7 @@
       var inline = document.getElementById("chart-specs");
       document.querySelectorAll(".widget:not([data-made])").forEach(make);
       root.removeAttribute("data-charts");
+      follow();
       waiting = inline ? JSON.parse(inline.textContent) : {};
       document.querySelectorAll(".canvas[data-drawn]").forEach(function (box) { delete waiting[box.id.slice("chart-".length)]; });
       var finished = new Promise(function (tell) { told.push(tell); });
