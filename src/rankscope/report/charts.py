@@ -129,10 +129,12 @@ def _frontier_spec(view: View, points: list[dict], named: set[str], titles: tupl
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=["lora", "full"], range=["circle", "square"]), legend=None)
     marks = data.mark_point(filled=True, size=130, opacity=1).encode(x=x, y=y, color=hue, shape=shape, tooltip=tooltip)
     labels = alt.Chart(alt.Data(values=_apart([p for p in points if p["arm"] in named], TALL - 85)))
+    lead = labels.mark_rule(color=INK, opacity=0.35).encode(x=x, y=alt.Y("label:Q"), y2="gain:Q")
     text = labels.mark_text(align="left", dx=9, dy=-9, fontSize=12.5, fontWeight=600, color=INK).encode(
         x=x, y=alt.Y("label:Q"), text="arm:N"
     )
-    return finished(alt.layer(*zero, *bars, marks, text), TALL - 85)
+    named_text = text.properties(name="named")  # the page's style keeps bars out of these letters
+    return finished(alt.layer(*zero, lead, *bars, marks, named_text), TALL - 85)
 
 
 def _apart(points: list[dict], height: int, line: int = 14, width: float = 0.2) -> list[dict]:
