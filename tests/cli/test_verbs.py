@@ -14,6 +14,7 @@ import pytest
 
 from rankscope.cli.main import main
 from rankscope.errors import StoreError
+from rankscope.report.drawing import Chart
 
 
 class FakePlan:
@@ -40,6 +41,9 @@ class FakeResult:
     def report(self, path, form):
         Path(path).write_text(form)
         return Path(path)
+
+    def view(self):
+        return "a view"
 
 
 class FakeReach:
@@ -156,6 +160,15 @@ def test_report_is_written_in_the_form_asked(capsys):
     assert json.loads(capsys.readouterr().out) == {"path": "fake.md", "format": "md"}
     assert Path("fake.md").read_text() == "md"
     assert main(["report", "s.yaml", "--format", "pdf"]) == 2
+
+
+def test_report_writes_the_figures_too_where_they_are_asked_for(capsys, monkeypatch):
+    spec = {"mark": "point", "width": "container", "data": {"values": [{}]}}
+    drawn = {"a view": (Chart("only", "ranks", "Title", "", "", spec),)}
+    monkeypatch.setattr("rankscope.report.charts.charts", drawn.get)
+    assert main(["report", "s.yaml", "--format", "md", "--figures", "figs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["figures"] == ["figs/only.svg", "figs/only.png"]
+    assert sorted(f.name for f in Path("figs").iterdir()) == ["only.png", "only.svg"]
 
 
 def test_demo_ends_with_its_report(capsys):

@@ -74,10 +74,11 @@ def test_page_is_never_wider_than_the_window(opened):
 
 
 def press(browser, selector):
-    """The button reached and pressed with the keyboard."""
+    """The button reached and pressed with the keyboard; a folded table that it stands in is opened first."""
     from selenium.webdriver.common.keys import Keys
 
     button = browser.find_element("css selector", selector)
+    browser.execute_script("const box = arguments[0].closest('details.fold'); if (box) { box.open = true; }", button)
     button.send_keys(Keys.ENTER)
     return button
 

@@ -187,6 +187,9 @@ def report(
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="PATH", help="Where it goes; by default NAME.FORMAT.")
     ] = None,
+    figures: Annotated[
+        str | None, typer.Option("--figures", metavar="DIR", help="Also write every chart, as SVG and PNG, into DIR.")
+    ] = None,
     store: StoreOpt = STORE,
     overrides: SetOpt = None,
     data_dir: DataOpt = None,
@@ -199,8 +202,17 @@ def report(
     loaded = load(Asked(study, store, tuple(overrides or ()), data_dir))
     output = output or f"{loaded.config.name}.{form.value}"
     check_destination(output)
-    path = loaded.result(store).report(output, form.value)
-    answer(ctx, as_json, {"path": str(path), "format": form.value}, f"{path} written")
+    result = loaded.result(store)
+    path = result.report(output, form.value)
+    said, text = {"path": str(path), "format": form.value}, f"{path} written"
+    if figures is not None:
+        from rankscope.report.charts import charts
+        from rankscope.report.figures import write
+
+        drawn = write(charts(result.view()), figures)
+        said["figures"] = [str(file) for file in drawn]
+        text += f"\n{len(drawn)} files written to {figures}"
+    answer(ctx, as_json, said, text)
 
 
 # ---- without a study

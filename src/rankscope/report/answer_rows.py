@@ -132,3 +132,18 @@ class Noise:
     shift: float
     largest: float
     changed: int | None
+
+
+@dataclass(frozen=True)
+class Across:
+    """What one arm changed on the cross-domain tasks, pooled: arm minus base, ordinary interval, no verdict.
+
+    ``tasks`` are those pooled; without any, ``estimate`` is None and ``why`` says what is missing.
+    """
+
+    model: str
+    train: str
+    arm: str
+    tasks: tuple[str, ...]
+    estimate: Estimate | None
+    why: str

@@ -6,7 +6,7 @@ from rankscope.provenance import public_name
 from rankscope.report import audit_advice
 from rankscope.report.audit_charts import charts
 from rankscope.report.audit_rows import Found, Module, by_kind
-from rankscope.report.cells import Cell, Section, Table, columns
+from rankscope.report.cells import Cell, Part, Section, Table, columns
 from rankscope.report.html import Frame, written
 from rankscope.report.rows import Verdict
 from rankscope.report.wording import NOTHING, plural
@@ -29,10 +29,14 @@ def page(found: Found) -> str:
     """The finished page: one file that loads nothing."""
     title = f"Audit of {found.adapter}"
     verdict = Verdict("", "", audit_advice.lead(found), tuple(audit_advice.advice(found)))
-    sections = (_ranks(found), _spectra(found), _modules(found), _left_out(found))
     drawn = charts(found)
-    shown = tuple(s for s in sections if s.tables or any(chart.section == s.id for chart in drawn))
-    return written(Frame(title, _facts(found), (verdict,), shown, drawn, opening="Advice"))
+    spectra = tuple(s for s in (_spectra(found),) if any(chart.section == s.id for chart in drawn))
+    parts = (
+        Part("verdict", "Advice", "", ()),
+        Part("update", "The update", "", (_ranks(found), *spectra), "Update"),
+        Part("parts", "Module by module", "", (_modules(found), _left_out(found)), "Modules"),
+    )
+    return written(Frame(title, _facts(found), (verdict,), parts, drawn))
 
 
 def _facts(found: Found) -> tuple[tuple[str, str], ...]:

@@ -74,9 +74,18 @@ class Widget:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step of a process: ``state`` is 'done', 'partly', 'next' or 'not built'."""
+
+    title: str
+    text: str
+    state: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """One section of the page; charts of the same ``id`` and widgets stand before the tables. ``short`` is for the
-    navigation.
+    """One section of the page; steps, charts of the same ``id`` and widgets stand before the tables. ``short`` is for
+    the navigation.
     """
 
     id: str
@@ -85,6 +94,18 @@ class Section:
     tables: tuple[Table, ...]
     short: str = ""
     widgets: tuple[Widget, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the page's few parts. ``opening`` is its first sentence, written from the numbers."""
+
+    id: str
+    title: str
+    opening: str
+    sections: tuple[Section, ...]
+    short: str = ""
 
 
 def notes(*tables: Table) -> dict[str, tuple[str, ...]]:

@@ -28,7 +28,8 @@ def subjects(view: View) -> Section | None:
         *hows.FLIPS,
         (
             "Net, points",
-            "(Wrong → right − right → wrong) / (items × seeds); a description of these items, no interval.",
+            "Mean over items and seeds of the arm's score minus the base's on the same item (paired). Square brackets: "
+            "intervals that hold together for all subjects of this arm and task (Bonferroni, 95 % in all).",
         ),
         ("Items", "Items of this subject that base and arm both have; each is counted once a seed."),
     )
@@ -42,8 +43,8 @@ def subjects(view: View) -> Section | None:
             tables.append(Table(f"subjects-{i}", caption, heads, tuple(map(_subject, shown)), (3, 4, 5, 6)))
     intro = (
         f"Where a task has subjects: those of at least {LEAST_ITEMS} items, of each arm and task the {MOST} with the "
-        "largest net change, losses first. Picking the largest overstates them: read it as a list to look into. The "
-        "JSON form has all."
+        "largest net change, losses first. Picking the largest overstates them: a change is shown only where its "
+        "interval excludes 0. The chart has every subject of the recommended arm, the JSON form those of every arm."
     )
     return Section("subjects", "Changed answers by subject", intro, tuple(tables), "Subjects")
 
@@ -63,9 +64,16 @@ def _subject(row: SubjectFlips) -> tuple[Cell, ...]:
         Cell(row.subject.replace("_", " ")),
         Cell(f"{row.lost:,}"),
         Cell(f"{row.won:,}"),
-        Cell(w.signed(_net(row), "accuracy")),
+        _change(row),
         Cell(f"{row.num_items:,}", w.plural(row.num_seeds, "seed")),
     )
+
+
+def _change(row: SubjectFlips) -> Cell:
+    if row.change is None:
+        return Cell(w.signed(_net(row), "accuracy"))
+    value, _, interval = w.change(row.change, "accuracy").partition(" ")
+    return Cell(value, interval, "bad" if row.change.high < 0 else "good" if row.change.low > 0 else "")
 
 
 def scales(view: View) -> Section | None:

@@ -16,7 +16,6 @@ from rankscope.report.cause_charts import small_multiples
 from rankscope.report.drawing import (
     BARS,
     BASE,
-    DIVERGING,
     INK,
     SHORT,
     TALL,
@@ -32,7 +31,12 @@ from rankscope.report.hues import FULL
 from rankscope.report.inside_charts import heat_maps
 from rankscope.report.matched_chart import matched_charts
 from rankscope.report.rows import Headline, ScoreRow
+from rankscope.report.subject_charts import subject_charts
+from rankscope.report.transfer_chart import transfer_charts
 from rankscope.report.view import View
+
+MOST_NAMED = 8
+"""Arms up to which each is named beside its point."""
 
 
 def charts(view: View) -> tuple[Chart, ...]:
@@ -41,8 +45,9 @@ def charts(view: View) -> tuple[Chart, ...]:
         _frontier,
         full_charts,
         _rank_curves,
-        _transfer,
+        transfer_charts,
         matched_charts,
+        subject_charts,
         heat_maps,
         small_multiples,
         _rates,
@@ -60,9 +65,13 @@ def _frontier(view: View) -> list[Chart]:
         if not points:
             continue
         axis = "Points forgotten, pooled" if metric == "accuracy" else "CE rise on neutral text, nats"
-        spec = _frontier_spec(view, points, f"{axis} (right is worse)", f"Gain, {w.unit(rows[0].gain.metric)}")
+        named = _telling(view, model, train, points)
+        titles = (f"{axis} (right is worse)", f"Gain, {w.unit(rows[0].gain.metric)}")
+        spec = _frontier_spec(view, points, named, titles)
         said = "; ".join(f"{p['arm']}: gain {p['gain_text']}, forgotten {p['loss_text']}" for p in points)
         caption = f"Up: learned more. Left: forgot less. Mean paired differences to the base. Bars: {BARS}."
+        if len(named) < len(points):
+            caption += f" Named: {len(named)} of {len(points)} arms, those that no other beats, and the answer."
         found.append(
             Chart(
                 f"frontier-{i}",
@@ -75,6 +84,15 @@ def _frontier(view: View) -> list[Chart]:
             )
         )
     return found
+
+
+def _telling(view: View, model: str, train: str, points: list[dict[str, Any]]) -> set[str]:
+    """The arms that are named in the drawing: all if they are few, else those that nobody beats, and the answer."""
+    if len(points) <= MOST_NAMED:
+        return {p["arm"] for p in points}
+    best = [f.arm for f in view.frontier if (f.model, f.train) == (model, train) and f.is_on][: MOST_NAMED - 2]
+    chosen = [a.choice.arm for a in view.advice if (a.model, a.train) == (model, train) and a.choice.arm]
+    return {*best, *chosen, *(p["arm"] for p in points if p["kind"] == "full")}
 
 
 def _point(row: Headline, metric: str) -> dict[str, Any] | None:
@@ -92,7 +110,7 @@ def _point(row: Headline, metric: str) -> dict[str, Any] | None:
     }
 
 
-def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -> dict[str, Any]:
+def _frontier_spec(view: View, points: list[dict], named: set[str], titles: tuple[str, str]) -> dict[str, Any]:
     data = alt.Chart(alt.Data(values=points))
     hue = colour(view, legend=None)
     tooltip = [
@@ -100,8 +118,8 @@ def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -
         alt.Tooltip("gain_text:N", title="Gain"),
         alt.Tooltip("loss_text:N", title="Forgotten"),
     ]
-    x = alt.X("loss:Q", title=x_title, axis=alt.Axis(tickCount=8), scale=alt.Scale(nice=True, zero=True))
-    y = alt.Y("gain:Q", title=y_title, axis=alt.Axis(tickCount=6), scale=alt.Scale(nice=True, zero=True))
+    x = alt.X("loss:Q", title=titles[0], axis=alt.Axis(tickCount=8), scale=alt.Scale(nice=True, zero=True))
+    y = alt.Y("gain:Q", title=titles[1], axis=alt.Axis(tickCount=6), scale=alt.Scale(nice=True, zero=True))
     zero = [
         alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=INK, opacity=0.45, strokeDash=[3, 3]).encode(**axis)
         for axis in ({"x": alt.X("at:Q")}, {"y": alt.Y("at:Q")})
@@ -112,11 +130,13 @@ def _frontier_spec(view: View, points: list[dict], x_title: str, y_title: str) -
     ]
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=["lora", "full"], range=["circle", "square"]), legend=None)
     marks = data.mark_point(filled=True, size=130, opacity=1).encode(x=x, y=y, color=hue, shape=shape, tooltip=tooltip)
-    labels = alt.Chart(alt.Data(values=_apart(points, TALL - 85)))
+    labels = alt.Chart(alt.Data(values=_apart([p for p in points if p["arm"] in named], TALL - 85)))
+    lead = labels.mark_rule(color=INK, opacity=0.35).encode(x=x, y=alt.Y("label:Q"), y2="gain:Q")
     text = labels.mark_text(align="left", dx=9, dy=-9, fontSize=12.5, fontWeight=600, color=INK).encode(
         x=x, y=alt.Y("label:Q"), text="arm:N"
     )
-    return finished(alt.layer(*zero, *bars, marks, text), TALL - 85)
+    named_text = text.properties(name="named")  # the page's style keeps bars out of these letters
+    return finished(alt.layer(*zero, lead, *bars, marks, named_text), TALL - 85)
 
 
 def _apart(points: list[dict], height: int, line: int = 14, width: float = 0.2) -> list[dict]:
@@ -231,62 +251,6 @@ def _score_tooltip() -> list[alt.Tooltip]:
         alt.Tooltip("text:N", title="Score"),
         alt.Tooltip("sample:N", title="From"),
     ]
-
-
-def _transfer(view: View) -> list[Chart]:
-    cells = [t for t in view.transfer if t.effect and not w.is_nats(t.effect.metric)]
-    top = max([10.0, *(100 * abs(t.effect.contrast.estimate.value) for t in cells)])
-    order = list(dict.fromkeys(t.task for t in view.transfer))
-    found = []
-    for i, (model, arm) in enumerate(dict.fromkeys((t.model, t.arm) for t in cells)):
-        values = []
-        for cell in (c for c in cells if (c.model, c.arm) == (model, arm)):
-            e = cell.effect
-            sign = {"positive": "▲ ", "negative": "▼ "}.get(e.mark, "") + ("! " if e.is_alarm else "")
-            values.append(
-                {
-                    "train": w.source(cell.train),
-                    "task": cell.task,
-                    "value": 100 * e.contrast.estimate.value,
-                    "marked": bool(e.mark),
-                    "text": sign + w.signed(e.contrast.estimate.value, e.metric),
-                    "change": w.change(e.contrast.estimate, e.metric),
-                    "simultaneous": w.simultaneous(e.contrast, e.metric),
-                    "role": cell.role,
-                }
-            )
-        said = "; ".join(f"trained on {v['train']}, scored on {v['task']}: {v['text']}" for v in values)
-        title = arm if len(view.models) == 1 else f"{arm} ({model})"
-        caption = (
-            "Mean paired difference to the base, in points. ▲ ▼ mark what is shown (simultaneous interval excludes 0); "
-            "pale figures are not."
-        )
-        found.append(Chart(f"transfer-{i}", "transfer", title, caption, said, _transfer_spec(values, order, top)))
-    return found
-
-
-def _transfer_spec(values: list[dict], order: list[str], top: float) -> dict[str, Any]:
-    data = alt.Chart(alt.Data(values=values))
-    x = alt.X("task:N", title="Scored on", sort=order, axis=alt.Axis(labelAngle=-35, labelLimit=130, grid=False))
-    y = alt.Y("train:N", title="Trained on", axis=alt.Axis(labelLimit=130, grid=False))
-    scale = alt.Scale(domain=[-top, -top / 2, 0, top / 2, top], range=list(DIVERGING), clamp=True, interpolate="rgb")
-    fill = alt.Color("value:Q", scale=scale, legend=None)
-    tooltip = [
-        alt.Tooltip(f"{key}:N", title=name)
-        for key, name in (
-            ("train", "Trained on"),
-            ("task", "Scored on"),
-            ("role", "Role"),
-            ("change", "Points, 95 %"),
-            ("simultaneous", "Simultaneous"),
-        )
-    ]
-    boxes = data.mark_rect(cornerRadius=3, stroke="#8c939c55").encode(x=x, y=y, color=fill, tooltip=tooltip)
-    text = data.mark_text(fontSize=12, color="#14181d").encode(
-        x=x, y=y, text="text:N", opacity=alt.condition("datum.marked", alt.value(1), alt.value(0.5))
-    )
-    rows = len({v["train"] for v in values})
-    return finished(alt.layer(boxes, text), 40 * max(rows, 2))
 
 
 def _rates(view: View) -> list[Chart]:

@@ -6,12 +6,14 @@ along one ramp from blue to violet; full SFT is vermilion, after Okabe and Ito's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
 
 from rankscope.report import wording as w
+from rankscope.report.cells import Section
 from rankscope.report.hues import colours
 from rankscope.report.view import View
 
@@ -25,7 +27,7 @@ BARS = "ordinary 95 % intervals over items and seeds (over items alone where the
 @dataclass(frozen=True)
 class Chart:
     """One drawing. ``section`` is the page section it belongs to; ``size`` is 'wide', 'half' or 'small' of a row;
-    ``block`` is the (model, train task) it is about, if it is about one."""
+    ``block`` is the (model, train task) it is about, if it is about one; ``table`` holds the same numbers."""
 
     id: str
     section: str
@@ -35,6 +37,27 @@ class Chart:
     spec: dict[str, Any]
     size: str = "half"
     block: tuple[str, str] = ("", "")
+    table: str = ""
+
+
+_STEMS = {"frontier": "headline", "rank": "scores", "loss": "curves", "depth": "inside", "spectrum": "spectra"}
+
+
+def linked(charts: Iterable[Chart], sections: Iterable[Section]) -> tuple[Chart, ...]:
+    """The charts, each with the table that holds its numbers: by name, else the first of its section that has rows."""
+    held = {section.id: [t.id for t in section.tables if t.rows] for section in sections}
+    held["verdict"] = held.get("headline", [])
+    return tuple(
+        chart if chart.table else replace(chart, table=_table_of(chart, held.get(chart.section, [])))
+        for chart in charts
+    )
+
+
+def _table_of(chart: Chart, tables: list[str]) -> str:
+    stem, *numbers = chart.id.split("-")
+    stem = _STEMS.get(stem, stem)
+    names = [chart.id, "-".join([stem, *numbers]), "-".join([stem, *numbers[:1]]), stem]
+    return next((name for name in names if name in tables), tables[0] if tables else "")
 
 
 def palette(view: View) -> alt.Scale:
@@ -75,7 +98,7 @@ def finished_row(chart: alt.HConcatChart) -> dict[str, Any]:
 
 
 def _with_look(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)  # a third of the page's time; the browser's test draws them all
     spec.pop("$schema")
     font = "system-ui, sans-serif"
     axis = {

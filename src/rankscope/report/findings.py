@@ -205,27 +205,37 @@ def _p_value(value: float) -> str:
 
 
 def transfer(view: View) -> Section:
+    """A matrix for each arm; where one task was trained on, a single one with a row for each arm."""
     order = list(dict.fromkeys(t.task for t in view.transfer))
-    tables = []
-    for i, (model, arm) in enumerate(dict.fromkeys((t.model, t.arm) for t in view.transfer)):
+    tables = [_only_transfer(view, i, model, order) for i, model in enumerate(view.models) if len(view.train) == 1]
+    for i, (model, arm) in enumerate([] if tables else dict.fromkeys((t.model, t.arm) for t in view.transfer)):
         cells = {(t.train, t.task): t for t in view.transfer if (t.model, t.arm) == (model, arm)}
         rows = tuple(
             (Cell(w.source(train)), *(_transfer_cell(cells.get((train, task)), view.alarm) for task in order))
             for train in view.train
         )
         caption = f"{arm}: change against the base" + (f", {model}" if len(view.models) > 1 else "")
-        tables.append(_transfer_table(i, caption, order, rows))
+        tables.append(_transfer_table(i, caption, "Trained on", order, rows))
     intro = (
-        "Rows: the task that the arm learned here. Columns: what it was scored on. Positive is "
-        "better. A cell is marked ▲ or "
-        "▼ only if its simultaneous interval excludes 0; it is an alarm if the whole interval lies below "
+        f"Rows: {'the arms' if len(view.train) == 1 else 'the task that the arm learned here'}. Columns: what it was "
+        "scored on. Positive is better. A cell is marked ▲ or ▼ only if its simultaneous interval excludes 0; it is an "
+        "alarm if the whole interval lies below "
         f"−{100 * view.alarm:g} points."
     )
     return Section("transfer", "Transfer to other tasks", intro, tuple(tables), "Transfer")
 
 
-def _transfer_table(number: int, caption: str, order: list[str], rows: tuple[tuple[Cell, ...], ...]) -> Table:
-    heads = columns("Trained on", *((task, hows.CHANGE) for task in order))
+def _only_transfer(view: View, number: int, model: str, order: list[str]) -> Table:
+    cells = {(t.arm, t.task): t for t in view.transfer if t.model == model}
+    arms = dict.fromkeys(arm for arm, _ in cells)
+    rows = tuple((Cell(arm), *(_transfer_cell(cells.get((arm, task)), view.alarm) for task in order)) for arm in arms)
+    return _transfer_table(number, f"Change against the base, {where(view, model, view.train[0])}", "Arm", order, rows)
+
+
+def _transfer_table(
+    number: int, caption: str, side: str, order: list[str], rows: tuple[tuple[Cell, ...], ...]
+) -> Table:
+    heads = columns(side, *((task, hows.CHANGE) for task in order))
     return Table(f"transfer-{number}", caption, heads, rows, tuple(range(1, len(order) + 1)))
 
 

@@ -13,17 +13,21 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from rankscope.report.cells import Section, notes
+from rankscope.report import tiles
+from rankscope.report.cells import Part, Section, notes
 from rankscope.report.charts import charts
 from rankscope.report.cite import to_bibtex
-from rankscope.report.drawing import Chart
+from rankscope.report.drawing import Chart, linked
 from rankscope.report.export import to_csv, to_latex
-from rankscope.report.page import sections
+from rankscope.report.page import parts
 from rankscope.report.policy import file_policy, scripts_of
 from rankscope.report.rows import Verdict
 from rankscope.report.view import View
 from rankscope.report.wording import plural
 
+START = "window.rankscope.start();"
+_NEEDED = {"roi": ("roi_formulas",)}
+"""Files that a widget's own needs before it."""
 _OWN = {"css": ("style",), "js": ("copy", "start")}
 
 
@@ -34,19 +38,23 @@ _POLICY = "the-policy"  # its first place on a page is the policy's own: the scr
 class Frame:
     """What a page shows. ``facts`` stand under the title: a text, and the section it warns of (or nothing).
 
-    ``opening`` is the name of the first part, which holds the verdicts, or else ``lead``. ``has_models``: whether a
-    verdict must say which model it is about.
+    The first part holds the verdicts, or else ``lead``. ``has_models``: whether a verdict must say which model it is
+    about.
     """
 
     title: str
     facts: tuple[tuple[str, str], ...]
     verdicts: tuple[Verdict, ...]
-    sections: tuple[Section, ...]
+    parts: tuple[Part, ...]
     charts: tuple[Chart, ...]
-    opening: str = "Verdict"
     lead: str = ""
     cite: str = ""
     has_models: bool = False
+    tiles: tuple[tiles.Row, ...] = ()
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        return tuple(section for part in self.parts for section in part.sections)
 
 
 def page(view: View) -> str:
@@ -58,11 +66,12 @@ def page(view: View) -> str:
             title=view.title,
             facts=_facts(view),
             verdicts=view.verdicts,
-            sections=sections(view),
+            parts=parts(view),
             charts=charts(view),
             lead=view.verdict,
             cite=to_bibtex(view),
             has_models=len(view.models) > 1,
+            tiles=tiles.rows(view),
         )
     )
 
@@ -75,17 +84,21 @@ def written(frame: Frame) -> str:
     assets = resources.files("rankscope.report") / "assets"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     kinds = dict.fromkeys(widget.kind for section in frame.sections for widget in section.widgets)
+    (early,) = _read(("theme",), "js")
+    scripts = [*_assets("js", kinds), *([_library()] if frame.charts else []), START]
     template = environment.from_string((assets / "template.html.jinja").read_text("utf-8"))
     text = template.render(
         policy=_POLICY,
         frame=frame,
-        charts=_by_section(frame.charts),
+        charts=_by_section(linked(frame.charts, frame.sections)),
         notes=notes,
+        places={section.id for section in frame.sections},
         copies=Markup(inline_json(_copies(frame.sections))),
         specs=Markup(inline_json({chart.id: chart.spec for chart in frame.charts})),
         inline=lambda value: Markup(inline_json(value)),
         style=Markup("\n".join(_assets("css", kinds))),
-        scripts=[Markup(text) for text in (*_assets("js", kinds), *([_library()] if frame.charts else []))],
+        early=Markup(early),
+        scripts=[Markup(text) for text in scripts],
     )
     return text.replace(_POLICY, file_policy(scripts_of(text)), 1)
 
@@ -124,8 +137,13 @@ def _by_section(drawn: tuple[Chart, ...]) -> dict[str, list[Chart]]:
 
 def _assets(ending: str, kinds: Iterable[str]) -> list[str]:
     """The page's own files of that ending, then those of the widgets that it shows."""
+    wanted = (name for kind in kinds for name in (*_NEEDED.get(kind, ()), kind))
+    return _read((*_OWN[ending], *wanted), ending)
+
+
+def _read(names: Iterable[str], ending: str) -> list[str]:
     folder = resources.files("rankscope.report") / "assets"
-    files = [folder / f"{name}.{ending}" for name in (*_OWN[ending], *kinds)]
+    files = [folder / f"{name}.{ending}" for name in names]
     return [file.read_text("utf-8") for file in files if file.is_file()]
 
 
@@ -133,4 +151,4 @@ def _library() -> str:
     """Vega, Vega-Lite and vega-embed as one script that sets ``window.vegaEmbed``; safe inside a script element."""
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return vl_convert.javascript_bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--").replace("\r", "")

@@ -40,7 +40,7 @@ def inside(view: View) -> Section | None:
     if view.inside.unread:
         cells = tuple((Cell(u.arm), Cell(u.name), Cell(u.why)) for u in view.inside.unread)
         tables.append(Table("unread", "Not measured", columns("Arm", "Diagnostic", "Why"), cells))
-    return Section("inside", "Inside the model", " ".join(leads), tuple(tables), "Inside")
+    return Section("inside", "Where the model changed", " ".join(leads), tuple(tables), "Inside")
 
 
 def _update_table(name: str, caption: str, rows: list[InsideRow]) -> list[Table]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rankscope.report import hows
 from rankscope.report import wording as w
 from rankscope.report.cells import Cell, Section, Table, columns, role_words, where
+from rankscope.report.glossary import words
 from rankscope.report.rows import Measured, RowsUsed, Shared
 from rankscope.report.view import View
 
@@ -268,6 +269,6 @@ def methods(view: View) -> Section:
         "methods",
         "Methods and words",
         "",
-        (Table("methods", "Glossary", columns("Word", "Meaning here", "Source"), rows),),
+        (words(), Table("methods", "Glossary", columns("Word", "Meaning here", "Source"), rows)),
         "Methods",
     )

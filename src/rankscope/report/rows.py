@@ -166,7 +166,10 @@ class Flips:
 
 @dataclass(frozen=True)
 class SubjectFlips:
-    """Answers of one subject of a task that changed against the base, counted over ``num_items`` items and seeds."""
+    """Answers of one subject of a task that changed against the base, counted over ``num_items`` items and seeds.
+
+    ``change`` is the mean change of its scores; the intervals of one arm and task hold for all its subjects together.
+    """
 
     model: str
     train: str
@@ -178,6 +181,7 @@ class SubjectFlips:
     won: int
     num_items: int
     num_seeds: int
+    change: Estimate | None = None
 
 
 @dataclass(frozen=True)

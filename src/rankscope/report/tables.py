@@ -28,7 +28,6 @@ from rankscope.report.rows import (
     RowsUsed,
     RunRow,
     Shared,
-    SubjectFlips,
     Trial,
 )
 from rankscope.report.wording import plural
@@ -90,29 +89,13 @@ def flips(index: Index, base: tuple[BaseRow, ...]) -> tuple[Flips, ...]:
     """Right before and wrong after, and the reverse, summed over seeds. Only for tasks scored 0 or 1."""
     status = {(row.model, row.task): row.is_above_chance for row in base}
     return tuple(
-        Flips(model, train, arm, task, role, *_counted(change.values), len(change.items), len(change.seeds),
+        Flips(model, train, arm, task, role, *counted(change.values), len(change.items), len(change.seeds),
               status.get((model, task)))
-        for (model, train, arm, task, role), change in _changes(index)
+        for (model, train, arm, task, role), change in changes(index)
     )  # fmt: skip
 
 
-def subject_flips(index: Index) -> tuple[SubjectFlips, ...]:
-    """The same by subject, for tasks with several; subjects of fewer than `LEAST_ITEMS` items are left out."""
-    rows = []
-    for (model, train, arm, task, role), change in _changes(index):
-        known = {s.item: s.subject for s in index.evaluation(index.base(model), task).scores}
-        subjects = np.array([known.get(item, "") for item in change.items])
-        if len(set(subjects)) < 2:
-            continue
-        for subject in sorted(set(subjects) - {""}):
-            values = change.values[:, subjects == subject]  # (S, N)
-            if values.shape[1] >= LEAST_ITEMS:
-                where = (model, train, arm, task, role, str(subject))
-                rows.append(SubjectFlips(*where, *_counted(values), values.shape[1], len(change.seeds)))
-    return tuple(rows)
-
-
-def _changes(index: Index) -> Iterator[tuple[tuple[str, str, str, str, Role], Panel]]:
+def changes(index: Index) -> Iterator[tuple[tuple[str, str, str, str, Role], Panel]]:
     """(model, train, arm, task, role) and the arm's difference to the base, for tasks whose scores are no nats."""
     for (model, train), arm in product(blocks(index), index.tuned_arms):
         for task, role in index.tasks(train):
@@ -123,7 +106,7 @@ def _changes(index: Index) -> Iterator[tuple[tuple[str, str, str, str, Role], Pa
                 yield (model, train, arm.name, task, role), change
 
 
-def _counted(values: np.ndarray) -> tuple[int, int]:
+def counted(values: np.ndarray) -> tuple[int, int]:
     """How many scores (S, N) fell and how many rose by more than half."""
     return int((values < -0.5).sum()), int((values > 0.5).sum())
 

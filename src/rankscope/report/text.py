@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from rankscope.report.cells import Section, Table, joined, notes
-from rankscope.report.page import sections
+from rankscope.report.page import parts
 from rankscope.report.view import View
 
 
@@ -17,13 +17,22 @@ def markdown(view: View) -> str:
         lines += [f"- {label}: {_escape(text)}" for label, text in verdict.points] + [""] * bool(verdict.points)
     if not view.verdicts:
         lines += [f"**{_escape(view.verdict)}**", ""]
-    for section in sections(view):
-        lines += [f"## {section.title}", ""]
-        lines += [_escape(section.intro), ""] if section.intro else []
-        for table in section.tables:
-            lines += [*_table(table), ""]
-        lines += _hows(section)
+    for part in parts(view):
+        lines += [f"## {part.title}", ""]
+        lines += [_escape(part.opening), ""] if part.opening else []
+        for section in part.sections:
+            lines += _section(section)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(section: Section) -> list[str]:
+    lines = [f"### {section.title}", ""]
+    lines += [_escape(section.intro), ""] if section.intro else []
+    steps = [f"{i}. **{step.title}** ({step.state}): {_escape(step.text)}" for i, step in enumerate(section.steps, 1)]
+    lines += [*steps, ""] if steps else []
+    for table in section.tables:
+        lines += [*_table(table), ""]
+    return lines + _hows(section)
 
 
 def to_json(view: View) -> str:

@@ -16,6 +16,7 @@ from rankscope.report.rows import BaseRow, Effect, Headline, Verdict
 from rankscope.stats.recommend import Recommendation
 
 SHOWN, LOST, OPEN, NO_DATA = "shown", "lost", "not shown", "no data"
+MOST_NAMED = 10
 _AGAINST_BASE = {
     "better": "better than the base",
     "worse": "worse than the base",
@@ -206,7 +207,7 @@ def _learned_on(effects: list[Effect]) -> str:
     parts = []
     for word, title in groups.items():
         arms = [f"{e.contrast.arm} {w.shown(e.contrast, e.metric)}" for e in effects if _word(e) == word]
-        parts += [(f"{title}: " if title else "") + ", ".join(arms)] if arms else []
+        parts += [(f"{title}: " if title else "") + ", ".join(_some(arms))] if arms else []
     unit = w.unit(effects[0].metric)
     return f"{'; '.join(parts)} ({unit} on {effects[0].task}, against the base; simultaneous intervals)."
 
@@ -216,8 +217,13 @@ def _kept(block: Block) -> list[tuple[str, str]]:
     for state in (SHOWN, LOST, OPEN, NO_DATA):
         arms = [h.arm for h in block.headlines if h.kept == state and (h.gain or block.train == UNTRAINED)]
         if arms:
-            parts.append(f"{KEPT_WORDS[state]}: {w.listing(arms)}")
+            parts.append(f"{KEPT_WORDS[state]}: {w.listing(_some(arms))}")
     return [("Kept", _upper("; ".join(parts)) + ".")] if parts else []
+
+
+def _some(arms: list[str]) -> list[str]:
+    """The arms, or of many the first and how many more there are: the tables have all."""
+    return arms if len(arms) <= MOST_NAMED else [*arms[: MOST_NAMED - 1], f"{len(arms) - MOST_NAMED + 1} more"]
 
 
 def _alarms(block: Block) -> list[tuple[str, str]]:

@@ -15,8 +15,18 @@ from rankscope.provenance import plain
 from rankscope.records import Arm, Dropped, Preview
 from rankscope.report import distance, scaling, tables
 from rankscope.report import effects as fx
+from rankscope.report.across import across
 from rankscope.report.advice import advices, frontiers
-from rankscope.report.answer_rows import Advice, Divergence, FrontierRow, MatchedPoint, MatchedRow, Noise, Question
+from rankscope.report.answer_rows import (
+    Across,
+    Advice,
+    Divergence,
+    FrontierRow,
+    MatchedPoint,
+    MatchedRow,
+    Noise,
+    Question,
+)
 from rankscope.report.evidence import Evidence, Index
 from rankscope.report.family import family
 from rankscope.report.flip_choice import flipped
@@ -48,6 +58,7 @@ from rankscope.report.rows import (
     Trial,
     Verdict,
 )
+from rankscope.report.subjects import subject_flips
 from rankscope.report.verdict import Block, judge
 from rankscope.stats.roi import Case
 
@@ -104,6 +115,7 @@ class View:
     previews: tuple[Preview, ...] = ()
     cases: tuple[Case, ...] = ()
     flipped: Flipped = Flipped()
+    across: tuple[Across, ...] = ()
 
     @property
     def blocks(self) -> tuple[tuple[str, str], ...]:
@@ -172,7 +184,7 @@ def build(evidence: Evidence) -> View:
         trials=tables.trials(index),
         curves=tables.curves(index),
         flips=tables.flips(index, base),
-        subject_flips=tables.subject_flips(index),
+        subject_flips=subject_flips(index),
         scales=scaling.scales(index),
         rows=tables.rows_used(index),
         shared=tables.shared(index),
@@ -190,6 +202,7 @@ def build(evidence: Evidence) -> View:
         previews=evidence.previews,
         cases=cases(index, headlines, effects, advice, costs),
         flipped=flipped(index, advice),
+        across=across(index, base),
     )
 
 

@@ -1,5 +1,5 @@
 // Copies a table's text or the citation. Without the clipboard's leave (a file opened from disk, say) the text is put
-// into a field and selected instead. Opens notes for print and for links to them.
+// into a field and selected instead. Opens notes and folded tables for print and for links to them.
 (function () {
   "use strict";
   var root = document.documentElement;
@@ -35,10 +35,19 @@
   }
 
   document.addEventListener("click", function (event) {
-    var button = event.target.closest("[data-copy]"), mark = event.target.closest("a.mark");
+    var button = event.target.closest("[data-copy]"), link = event.target.closest("a[href^='#']");
     if (button) { copy(button); }
-    if (mark) { document.querySelector(mark.getAttribute("href")).closest("details").open = true; }
+    if (link) { unfold(link.getAttribute("href")); }
   });
+
+  // A link into a closed box opens it, and the boxes around it.
+  function unfold(address) {
+    var box = address.length > 1 && document.getElementById(decodeURIComponent(address.slice(1)));
+    while (box) { if (box.tagName === "DETAILS") { box.open = true; } box = box.parentElement; }
+  }
+
+  window.addEventListener("hashchange", function () { unfold(location.hash); });
+  document.addEventListener("DOMContentLoaded", function () { unfold(location.hash); });
 
   var opened = [];
   window.addEventListener("beforeprint", function () {

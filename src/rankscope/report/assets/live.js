@@ -172,7 +172,6 @@
     all(main, ".canvas[id]").forEach(function (old) {
       var id = old.id.replace(/^chart-/, ""), box = next.querySelector("[id='" + old.id + "']");
       if (box && old.chart && JSON.stringify(before[id]) === JSON.stringify(after[id])) {
-        old.setAttribute("aria-label", box.getAttribute("aria-label"));
         box.replaceWith(old);
         return;
       }
