@@ -1,5 +1,5 @@
-"""The section of the calculator: what was measured of each arm, and the place where prices are typed. In: a `View`. Out:
-a `Section`. Computes no money.
+"""The section of the calculator: what was measured of each arm, and where prices are typed. In: a `View`. Out: a
+`Section`. Computes no money.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def calculator(view: View) -> Section | None:
         return None
     tables = tuple(_measured(view, case, i) for i, case in enumerate(view.cases))
     intro = (
-        "What LoRA at each rank and full SFT cost in a year, by your prices. Nothing is assumed about money: type prices, or load "
-        "a prices file (the command line reads the same: rankscope roi STUDY --prices FILE). Every line says whether it was "
-        "measured, typed or modelled, and by which formula."
+        "What LoRA at each rank and full SFT cost in a year, by your prices. Nothing is assumed about money: type "
+        "prices, or load a prices file (rankscope roi STUDY --prices FILE reads the same). Every line says whether it "
+        "was measured, typed or modelled, and by which formula."
     )
     widget = Widget("roi-calculator", "roi", "Return on investment calculator", data,
                     "The calculator needs JavaScript. The same lines: rankscope roi STUDY --prices FILE.")  # fmt: skip

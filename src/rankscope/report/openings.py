@@ -69,7 +69,7 @@ def within(view: View) -> str:
 def money(view: View) -> str:
     """What was measured that can be priced."""
     known = [c for c in view.costs if c.seconds.value]
-    parts = [f"{c.part.lower()} {w.duration(c.seconds.value)}" for c in known]
+    parts = [f"{_inside(c.part)} {w.duration(c.seconds.value)}" for c in known]
     took = f"Measured on this machine: {w.listing(parts)}." if parts else "No time has been measured yet."
     return f"{took} There is money here only for prices that you type."
 
@@ -86,6 +86,11 @@ def method(view: View) -> str:
     if found:
         shared = f"{w.plural(len(hit), 'pair')} of {len(found)} train and test sets share items"
     return f"{w.plural(runs, 'finished run')} count{'s' if runs == 1 else ''}{tried}; {failed}, {gaps}; {shared}."
+
+
+def _inside(name: str) -> str:
+    """A name as it stands inside a sentence; one that begins with an acronym stays."""
+    return name if name[:2].isupper() else name[:1].lower() + name[1:]
 
 
 def _against(view: View, row: Advice) -> str:
