@@ -202,16 +202,13 @@ def report(
     loaded = load(Asked(study, store, tuple(overrides or ()), data_dir))
     output = output or f"{loaded.config.name}.{form.value}"
     check_destination(output)
-    result = loaded.result(store)
-    path = result.report(output, form.value)
+    path = (result := loaded.result(store)).report(output, form.value)
     said, text = {"path": str(path), "format": form.value}, f"{path} written"
     if figures is not None:
-        from rankscope.report.charts import charts
-        from rankscope.report.figures import write
+        from rankscope.report import charts, figures as files  # isort: skip
 
-        drawn = write(charts(result.view()), figures)
-        said["figures"] = [str(file) for file in drawn]
-        text += f"\n{len(drawn)} files written to {figures}"
+        said["figures"] = [str(file) for file in files.write(charts.charts(result.view()), figures)]
+        text += f"\n{len(said['figures'])} files written to {figures}"
     answer(ctx, as_json, said, text)
 
 
