@@ -144,7 +144,7 @@ def _pilot(view: View) -> list[Row]:
     rows.append(("Pilot", "Say how much of what the base knows must stay", note, NEXT if kept is None else DONE,
                  f"rankscope recommend {file} --retain 0.95"))  # fmt: skip
     if view.cases:
-        rows.append(("Pilot", "Say what a year of it costs and saves", "by your prices, typed on this page or in a file",
+        rows.append(("Pilot", "Say what a year of it costs and saves", "by prices typed on this page or in a file",
                      NEXT, f"rankscope roi {file} --prices prices.yaml"))  # fmt: skip
     if view.inside.carried:
         rows.append(("Pilot", "Adapt only what carried the gain", "which parts did was measured", NEXT,
