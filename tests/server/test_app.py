@@ -48,7 +48,7 @@ def state_of(client, made):
 
 def test_the_page_is_the_reports_with_one_script_more(client, first_seed):
     text = client.get(f"/studies/{first_seed.key}").text
-    file = without_policy(page(Study.load(DECLARED).result(first_seed.folder).view()))
+    file = without_policy(page(Study.load(DECLARED).result(first_seed.folder).full_view()))
     before, end = file.rsplit("</body>", 1)
     assert text.startswith(before) and text.endswith("</body>" + end)
     assert text[len(before) :].count("<script") == 2

@@ -122,7 +122,7 @@ class Keeper:
         return study.tally(self.folder)
 
     def _make_page(self, study: Any, key: str, version: str) -> Any:
-        return self._page(study.result(self.folder).view(), key, version)
+        return self._page(study.result(self.folder).full_view(), key, version)
 
 
 def _without_places(text: str, row: StoredStudy) -> str:
