@@ -10,6 +10,6 @@ demo: $(VENV)/installed
 	$(VENV)/bin/rankscope demo
 
 test: $(VENV)/installed
-	$(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rankscope.report.cells import Part
 from rankscope.report.evidence import Index
 from rankscope.report.flip_choice import flipped
 from rankscope.report.flip_rows import ItemText
@@ -49,7 +50,8 @@ def page(found, tmp_path_factory):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     file = tmp_path_factory.mktemp("flips") / "page.html"
-    file.write_text(written(Frame("Flips", (), (), (section(found),), ())), encoding="utf-8")
+    parts = (Part("forgetting", "Flips", "", (section(found),)),)
+    file.write_text(written(Frame("Flips", (), (), parts, ())), encoding="utf-8")
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.get(file.as_uri())
     yield driver

@@ -30,7 +30,7 @@ class Counted:
         return self.study.tally(folder)
 
     def result(self, folder):
-        return SimpleNamespace(view=lambda: None)
+        return SimpleNamespace(full_view=lambda: None)
 
 
 def counted_page(_, key, version):

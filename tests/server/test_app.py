@@ -59,7 +59,8 @@ def test_the_state_names_a_new_version_once_its_page_is_made(following, made):
     shown = told(following.get(f"/studies/{made.key}").text)["version"]
     first = until(lambda: state_of(following, made), lambda s: s["said"])
     assert (first["version"], first["done"], first["total"], first["running"]) == (shown, 3, 6, False)
-    assert first["said"].startswith("not running: 3 of 6 runs done, about ") and first["said"].endswith(" of work left")
+    assert first["said"].startswith("not running: 3 of 6 runs done, at least ")
+    assert first["said"].endswith(" of work left")
     made.add(0, 1)
     later = until(lambda: state_of(following, made), lambda s: s["version"] != shown and s["done"] == 4)
     assert told(following.get(f"/studies/{made.key}").text)["version"] == later["version"]

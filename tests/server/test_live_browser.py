@@ -69,6 +69,7 @@ def until(browser, script, seconds=90):
 
 
 READER = """
+document.querySelectorAll('#runs details, #comparisons details').forEach(d => { d.open = !d.matches('.how'); });
 window.scrollTo(0, document.querySelector('#runs').getBoundingClientRect().top + scrollY - 70);
 document.querySelector('#comparisons details.how').open = true;
 const box = document.querySelector('#runs .scroll'); box.style.maxHeight = '5rem'; box.scrollTop = 9;

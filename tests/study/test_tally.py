@@ -12,8 +12,9 @@ from rankscope.records import EvalResult
 from rankscope.storage.store import Store
 from rankscope.storage.watching import Now
 from rankscope.study import measures
-from rankscope.study.forecast import FLOOR, MEASURED, Forecast
+from rankscope.study.forecast import MEASURED, UNCALIBRATED, Forecast
 from rankscope.study.plan import Plan, run_key
+from rankscope.study.span import NOTHING, Span
 from rankscope.study.study import Study
 from rankscope.study.tally import Tally
 
@@ -46,7 +47,7 @@ def test_planted_states_are_counted(tmp_path):
         ("full", 0): ("to score", "1 of 2 tasks"),
         ("full", 1): ("to do", ""),
     }
-    assert not tally.is_done and tally.sentence(None, tally.made).startswith("not running: 4 of 6 runs done, about ")
+    assert not tally.is_done and tally.sentence(None, tally.made).startswith("not running: 4 of 6 runs done, at least ")
     busy = Now("of another name", runs=(run_key(made.spec(2, 0)), run_key(made.spec(0, 0))))
     assert tally.mine(busy, "mine") is busy and tally.mine(Now("x"), "mine") is None
     assert states(tally.running(busy))["full", 0] == ("running", "1 of 2 tasks")
@@ -84,7 +85,8 @@ def test_a_stored_study_is_the_one_that_was_run_wherever_it_is_asked_from(tmp_pa
 
 
 def plan(basis=MEASURED, seconds=600.0):
-    return Plan((("a", True), ("b", False)), Forecast(seconds, 0.0, 1, basis))
+    train = Span(seconds, 3 * seconds, seconds if basis == MEASURED else None)
+    return Plan((("a", True), ("b", False)), Forecast(train, NOTHING, NOTHING, NOTHING, Span(1.0, 1.0, 1.0), basis))
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(12, "10 s"), (55, "a minute"), (200, "3 min"), (9000, "2.5 h")])
@@ -99,5 +101,5 @@ def test_time_left_shrinks_while_it_runs_and_never_below_the_piece_under_way():
     assert tally.seconds_left(Now("s"), tally.made + 100) == (500.0, False)
     piece = Now("s", "w", "steps", 10, 40, 0, 0.0, 20.0)
     assert tally.seconds_left(piece, tally.made + 590) == (60.0, False)
-    assert replace(tally, plan=plan(FLOOR)).seconds_left(None, 0.0) == (600.0, True)
+    assert replace(tally, plan=plan(UNCALIBRATED)).seconds_left(None, 0.0) == (600.0, True)
     assert replace(tally, plan=replace(plan(), forecast=None)).seconds_left(None, 0.0) is None

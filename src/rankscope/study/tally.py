@@ -14,7 +14,6 @@ from rankscope.provenance import plain
 from rankscope.records import RunSpec, TaskRef
 from rankscope.storage.watching import Now
 from rankscope.study import measures
-from rankscope.study.forecast import MEASURED
 from rankscope.study.measures import Measure
 from rankscope.study.plan import Plan, base_spec, given_spec, run_key
 from rankscope.study.planning import make_plan
@@ -66,7 +65,9 @@ class Tally:
             return None
         gone = max(0.0, at - self.made) if now is not None else 0.0
         piece = (now.seconds_left if now is not None else None) or 0.0
-        return max(self.plan.forecast.seconds - gone, piece, 0.0), self.plan.forecast.basis != MEASURED
+        span = self.plan.forecast.span
+        left = span.low if span.value is None else span.value
+        return max(left - gone, piece, 0.0), span.value is None
 
     @property
     def is_done(self) -> bool:
