@@ -92,8 +92,8 @@
 
   function folds(root) {
     return named(all(root, "details").filter(function (box) { return !box.closest(".vega-embed"); }), function (box) {
-      var head = box.querySelector("summary");
-      return holder(box) + "|" + (head ? head.textContent : "");
+      var table = box.classList.contains("fold") && box.querySelector("table[id]"), head = box.querySelector("summary");
+      return holder(box) + "|" + (table ? "table " + table.id : head ? head.textContent : "");
     });
   }
 
