@@ -14,6 +14,7 @@ from rankscope.report.charts import charts
 from rankscope.report.drawing import linked
 from rankscope.report.page import parts, sections
 from rankscope.report.view import build
+from rankscope.report.wording import portion
 
 ORDER = ("Verdict", "Performance trade-offs", "Generalisation and forgetting", "Inside the model", "ROI calculator",
          "Roadmap", "Method and provenance")  # fmt: skip
@@ -83,6 +84,11 @@ def test_a_study_without_runs_opens_by_saying_so(evidence):
     said = {part.id: part.opening for part in parts(bare)}
     assert "nothing compares" in said["performance"] and "not measured" in said["forgetting"]
     assert "0 finished runs" in said["method"] and "rankscope run planted.yaml" in said["next"]
+
+
+def test_a_share_is_never_written_as_a_power_of_ten():
+    assert [portion(x) for x in (0.00046, 0.046, 0.994, 0.996, 1.0, 12.0)] == [
+        "0.046 %", "4.6 %", "99 %", "100 %", "100 %", "1,200 %"]  # fmt: skip
 
 
 def test_tiles_hold_range_pooled_change_and_share_of_parameters(single):

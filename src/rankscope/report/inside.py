@@ -108,7 +108,7 @@ def _changed(arm: str, runs: list[dict[int, float]], stretches: list[Stretch]) -
     gaps = [over_seeds(list(means[:, order[0]] - means[:, j]), 1 - 0.05 / (len(order) - 1)) for j in order[1:]]
     near = [stretches[j].words for j, gap in zip(order[1:], gaps, strict=True) if not gap.low > 0]
     mean, seeds = means.mean(axis=0), w.plural(len(runs), "seed")
-    most, fewest = (f"{100 * mean[order[i]]:.2g} %" for i in (0, -1))
+    most, fewest = (w.portion(float(mean[order[i]])) for i in (0, -1))
     if len(near) == len(gaps) and len(runs) > 1:
         said = (
             f"In {arm} no part of the depth is shown to have changed more than the rest: the weights moved by {fewest}"

@@ -120,7 +120,7 @@ def _effect(effect: Effect) -> str:
 def _share(aspect: Aspect | None) -> str:
     if aspect is None or not aspect.ours or not aspect.theirs:
         return "trained parameters not measured"
-    return f"it trains {100 * aspect.ours / aspect.theirs:.2g} % of the parameters that full SFT trains"
+    return f"it trains {w.portion(aspect.ours / aspect.theirs)} of the parameters that full SFT trains"
 
 
 def _range_of_gains(ranked: list[Headline]) -> str:

@@ -83,4 +83,4 @@ def _parameters(view: View, model: str, train: str, advice: Advice | None) -> Ti
     if not ours or not full.trainable:
         return Tile(label, w.NOTHING, "", "Not measured.")
     source = f"{arm} {w.count(ours)} of {w.count(full.trainable)} in full SFT; counted, so exact."
-    return Tile(label, f"{100 * ours / full.trainable:.2g} %", "", source)
+    return Tile(label, w.portion(ours / full.trainable), "", source)

@@ -131,6 +131,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def portion(share: float) -> str:
+    """A share in per cent, two digits: '0.046 %', '4.6 %', '100 %'."""
+    return f"{100 * share:.2g} %" if 100 * share < 99.5 else f"{100 * share:,.0f} %"
+
+
 def count(value: float | int | None) -> str:
     """A count in full below 10,000, else with k, M or B."""
     if value is None:
