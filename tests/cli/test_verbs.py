@@ -38,7 +38,7 @@ class FakeResult:
     def table(self):
         return [{"arm": "base", "score": 0.25}, {"arm": "lora-r4", "score": float("nan")}]
 
-    def report(self, path, form):
+    def report(self, path, form, has_items=True):
         Path(path).write_text(form)
         return Path(path)
 

@@ -109,6 +109,10 @@ def test_texts_are_read_only_for_a_report_and_once(tmp_path):
     assert result.view().flipped.silent == {"quiz": NOT_READ} and read == []
     for form in ("html", "md"):
         assert "Colour 0?" in unescape(result.report(tmp_path / f"a.{form}", form).read_text())
+    for form in ("html", "md", "json"):  # on request no item is shown, and none is read
+        text = unescape(result.report(tmp_path / f"b.{form}", form, has_items=False).read_text())
+        assert "Colour 0?" not in text and "lora-r4" in text
+        assert form == "html" or "green" not in text  # the drawing library knows colours
     assert read == [1]
     assert result.full_view().flipped.items[0].prompt == "Colour 0?\nAnswer:"
 

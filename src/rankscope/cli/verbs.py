@@ -190,6 +190,9 @@ def report(
     figures: Annotated[
         str | None, typer.Option("--figures", metavar="DIR", help="Also write every chart, as SVG and PNG, into DIR.")
     ] = None,
+    no_items: Annotated[
+        bool, typer.Option("--no-items", help="Leave out the test items whose answer changed: no question is shown.")
+    ] = False,
     store: StoreOpt = STORE,
     overrides: SetOpt = None,
     data_dir: DataOpt = None,
@@ -202,7 +205,7 @@ def report(
     loaded = load(Asked(study, store, tuple(overrides or ()), data_dir))
     output = output or f"{loaded.config.name}.{form.value}"
     check_destination(output)
-    path = (result := loaded.result(store)).report(output, form.value)
+    path = (result := loaded.result(store)).report(output, form.value, not no_items)
     said, text = {"path": str(path), "format": form.value}, f"{path} written"
     if figures is not None:
         from rankscope.report import charts, figures as files  # isort: skip

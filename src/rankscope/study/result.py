@@ -16,6 +16,7 @@ from rankscope.errors import InputError
 from rankscope.plugins import did_you_mean
 from rankscope.records import Contrast, Dropped
 from rankscope.report import render
+from rankscope.report.flip_rows import Flipped
 from rankscope.storage.blobs import Blobs
 from rankscope.study.stored import StoredAdapter
 
@@ -179,12 +180,14 @@ class StudyResult:
             raise InputError(f"no stored weights of an adapter for {spec.name}", hint="See keep: in docs/config.md")
         return StoredAdapter(path, spec)
 
-    def report(self, path: str | Path, format: str = "html") -> Path:
+    def report(self, path: str | Path, format: str = "html", has_items: bool = True) -> Path:
         """Write the report; what was there before stays until the new one is whole.
 
-        Raises InputError if it can't be.
+        ``has_items``: with the test items whose answer changed, their questions and answers. Raises InputError if it
+        can't be written.
         """
-        path, text = Path(path), render(self.full_view(is_whole=format == "json"), format)
+        view = self.full_view(is_whole=format == "json") if has_items else replace(self._view, flipped=Flipped())
+        path, text = Path(path), render(view, format)
         new = path.with_name(path.name + ".new")
         try:
             new.write_text(text, encoding="utf-8")

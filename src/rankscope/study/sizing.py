@@ -58,7 +58,7 @@ class Prediction:
         most = duration(self.seconds)
         if self.least_seconds is not None and duration(self.least_seconds) != most:
             return f"{duration(self.least_seconds)} to {most} ({self.basis})"
-        return f"{'at least' if self.basis == 'lower bound' else 'up to'} {most} ({self.basis})"
+        return f"up to {most} ({self.basis})"
 
     @property
     def raced(self) -> Prediction:
