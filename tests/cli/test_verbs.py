@@ -169,6 +169,11 @@ def test_report_writes_the_figures_too_where_they_are_asked_for(capsys, monkeypa
     assert main(["report", "s.yaml", "--format", "md", "--figures", "figs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["figures"] == ["figs/only.svg", "figs/only.png"]
     assert sorted(f.name for f in Path("figs").iterdir()) == ["only.png", "only.svg"]
+    Path("fake.md").unlink()
+    Path("file").write_text("mine")
+    assert main(["report", "s.yaml", "--format", "md", "--figures", "file"]) == 2  # before any work
+    assert "file: this is a file, not a folder for figures" in capsys.readouterr().err
+    assert not Path("fake.md").exists() and Path("file").read_text() == "mine"
 
 
 def test_demo_ends_with_its_report(capsys):

@@ -1,10 +1,10 @@
 """The page for every reader: themes, screen readers (axe-core), paper, links into folded tables; in a real browser."""
 
+# ruff: noqa: F811 - a fixture that is imported is named again by who asks for it
 from __future__ import annotations
 
 import base64
 import io
-import shutil
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +16,12 @@ from rankscope.report.audit_page import page as audit_page
 from rankscope.report.page import parts
 from rankscope.report.view import build
 from report.test_audit_page import found, module
+from report.test_report_browser import browser, pytestmark  # noqa: F401 - the fixture and its condition
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
 pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed")
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--window-size=1360,1000",
-)
 EVIL = "</script><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
 SERIOUS = """const [done] = arguments;
     const options = {resultTypes: ['violations'], elementRef: false};
@@ -36,23 +29,6 @@ SERIOUS = """const [done] = arguments;
         r => done(r.violations.filter(v => ['serious', 'critical'].includes(v.impact))
                    .map(v => [v.id, v.nodes.slice(0, 3).map(n => n.html.slice(0, 200))])),
         e => done([String(e)]))"""
-
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not in PATH")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(120)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

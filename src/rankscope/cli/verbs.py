@@ -205,6 +205,8 @@ def report(
     loaded = load(Asked(study, store, tuple(overrides or ()), data_dir))
     output = output or f"{loaded.config.name}.{form.value}"
     check_destination(output)
+    if figures is not None and Path(figures).exists() and not Path(figures).is_dir():
+        raise InputError("this is a file, not a folder for figures", where=figures, hint="Name a folder")
     path = (result := loaded.result(store)).report(output, form.value, not no_items)
     said, text = {"path": str(path), "format": form.value}, f"{path} written"
     if figures is not None:

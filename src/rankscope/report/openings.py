@@ -70,7 +70,7 @@ def money(view: View) -> str:
     """What was measured that can be priced."""
     known = [c for c in view.costs if c.seconds.value]
     parts = [f"{_inside(c.part)} {w.duration(c.seconds.value)}" for c in known]
-    took = f"Measured on this machine: {w.listing(parts)}." if parts else "No time has been measured yet."
+    took = f"Measured while this study ran: {w.listing(parts)}." if parts else "No time has been measured yet."
     return f"{took} There is money here only for prices that you type."
 
 
