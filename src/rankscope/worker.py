@@ -24,7 +24,7 @@ from rankscope.models.lora import AdapterBank, num_below
 from rankscope.provenance import environment
 from rankscope.records import Ledger, RunResult, RunSpec
 from rankscope.stats.cost import flops_per_token
-from rankscope.training.cohort import Trainee, TrainSet, recruit
+from rankscope.training.cohort import Trainee, TrainSet, recruit, steps_of
 from rankscope.training.loop import Loop, Tick, row_nll
 
 
@@ -96,9 +96,22 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
           clock: Clock | None = None) -> Trained:  # fmt: skip
     """Train LoRA runs of one seed together, or one full run, to the end or for ``until`` steps.
 
-    Out of memory fails the whole cohort, run by run.
+    Out of memory fails the whole cohort, run by run, also where it ends before the first step.
     """
     clock = clock or Clock()
+    try:
+        return _train(base, runs, data, folder, tick, every, until, clock)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    found = [Trainee(key, spec, [], [], steps_of(data, spec.recipe, spec.seed), data) for key, spec in runs]
+    for trainee in found:
+        trainee.failed = f"{OUT_OF_MEMORY} before the first step"
+    return Trained(base, None, found, clock=clock)
+
+
+def _train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folder: Path | None, tick: Tick | None,
+           every: float, until: int | None, clock: Clock) -> Trained:  # fmt: skip
     is_full = runs[0][1].arm.kind == "full"
     mine = base.trainable_copy() if is_full else base
     bank = None if is_full else AdapterBank(mine)
@@ -129,11 +142,13 @@ def train(base: Base, runs: Sequence[tuple[str, RunSpec]], data: TrainSet, folde
 
 
 def where(base: Base) -> dict[str, object]:
-    """What the numbers depend on beside versions: device, number format, threads."""
+    """What the numbers depend on beside versions: device, number format, threads; ``buffers``: that they aren't rounded
+    to 16 bits with the weights, as older versions did."""
     dtype = str(base.autocast or base.dtype).removeprefix("torch.")
     name = torch.cuda.get_device_name(base.device) if base.device.type == "cuda" else "cpu"
     packed = {"quantization": base.ref.quantization} if base.ref.quantization else {}
-    return {"device": name, "dtype": dtype, "threads": torch.get_num_threads(), **packed}
+    exact = {} if dtype == "float32" else {"buffers": "as the model has them"}
+    return {"device": name, "dtype": dtype, "threads": torch.get_num_threads(), **packed, **exact}
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rankscope.errors import ModelError
-from rankscope.models.base import load, outline
+from rankscope.models.base import is_out_of_memory, load, outline
 from rankscope.models.locate import place, resolve
 from rankscope.records import ModelRef
 from rankscope.study.plan import base_spec, run_key
@@ -66,6 +67,36 @@ def test_a_folder_called_like_an_old_id_comes_first(folder, monkeypatch):
 def test_a_file_in_place_of_a_models_folder_is_told_so(folder):
     with pytest.raises(ModelError, match="this is a file, and a model is a folder"):
         place(ModelRef(str(folder / "config.json")))
+
+
+def test_rotary_frequencies_stay_float32_where_the_weights_are_not(folder):
+    half, whole = (load(ModelRef(str(folder), dtype=dtype)).model for dtype in ("bfloat16", "float32"))
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+    found = {name: buffer for name, buffer in half.named_buffers() if "inv_freq" in name}
+    assert found and all(torch.equal(buffer, whole.get_buffer(name)) for name, buffer in found.items())
+
+
+def test_lengths_and_spans_of_a_composite_model_are_those_of_its_text_part(folder):
+    base = load(ModelRef(str(folder)))
+    text = types.SimpleNamespace(max_position_embeddings=70_000, layer_types=["chunked_attention", "full_attention"],
+                                 attention_chunk_size=8192, sliding_window=None)  # fmt: skip
+    base.model.config = types.SimpleNamespace(get_text_config=lambda: text)
+    assert (base.max_length, base.window) == (70_000, 8192)
+    text.layer_types, text.max_position_embeddings = ["full_attention"], None
+    assert (base.max_length, base.window) == (2048, None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes",
+        "CUDA error: out of memory\nCompile with ...",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_memory_that_ends_is_known_by_what_is_said_too(said):
+    assert is_out_of_memory(RuntimeError(said)) and is_out_of_memory(torch.OutOfMemoryError("x"))
+    assert not is_out_of_memory(RuntimeError("shapes don't match"))
 
 
 @pytest.mark.parametrize("opened", [load, outline])

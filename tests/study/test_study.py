@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import pytest
 import torch
 
 from rankscope.errors import InputError
+from rankscope.evaluation import divergence
+from rankscope.models.base import Base
 from rankscope.records import TaskRef
 from rankscope.storage.store import Store
 from rankscope.study import measures, plan, runner, trainer
@@ -185,6 +188,50 @@ def test_a_cohort_that_does_not_fit_is_halved_and_rows_without_memory_are_tried_
     room[0] = 1
     again = Study.load(small).run(tmp_path / "none")
     assert again.is_complete and not again.failed
+
+
+def test_weights_that_memory_does_not_hold_cost_their_own_rows_and_nothing_else(small, tmp_path, monkeypatch):
+    """Full SFT's copy doesn't fit: it is a failed row, and LoRA is scored. Stored weights that don't fit when they are
+    put on the base, and what the base says, are failed rows as well, and tried again by the next command."""
+    small["training"] |= {"max_steps": 2, "seeds": [0]}
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("planted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Base, "trainable_copy", full)
+        tight = Study.load(small).run(tmp_path / "tight")
+    assert [message for _, message in tight.failed] == ["out of memory before the first step"]
+    assert {h.arm: h.gain is not None for h in tight.view().headlines} == {
+        "lora-r1": True,
+        "lora-r4": True,
+        "full": False,
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "applied", full)
+        patch.setattr(divergence, "reference", full)
+        none = Study.load(small).run(tmp_path / "none")
+    assert none.failed and {message for _, message in none.failed} == {"out of memory in loading"}
+    again = Study.load(small).run(tmp_path / "none")
+    assert again.is_complete and not again.failed
+    assert {found.status for found in again.evidence.divergences.values()} == {"done"}
+
+
+def test_a_model_is_gone_before_the_next_one_is_read(small, tmp_path, monkeypatch):
+    small |= {"models": [{"id": "demo", "dtype": "float32"}, {"id": "demo", "label": "again"}],
+              "arms": ["base", {"lora": {"rank": 1, "lr": 1e-3}}]}  # fmt: skip
+    small["training"] |= {"max_steps": 1, "seeds": [0]}
+    real, seen, alive = runner.load, [], []
+
+    def loading(ref):
+        alive.append([model() is not None for model in seen])
+        found = real(ref)
+        seen.append(weakref.ref(found.model))
+        return found
+
+    monkeypatch.setattr(runner, "load", loading)
+    assert Study.load(small).run(tmp_path).is_complete
+    assert alive == [[], [False]]
 
 
 def test_the_base_is_scored_once_and_once_more_in_other_batches(small, store):

@@ -8,21 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 from transformers import get_scheduler
 
 from rankscope.errors import RunFailed
-from rankscope.models.base import load
+from rankscope.models.base import Base, load
 from rankscope.models.lora import AdapterBank
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
+from rankscope.study.trainer import Trainer
 from rankscope.training import checkpoint, loop
-from rankscope.training.cohort import recruit
+from rankscope.training.cohort import Trainee, recruit
 from rankscope.training.loop import Loop
 from rankscope.training.optim import learning_rate
-from rankscope.worker import train
+from rankscope.worker import Trained, train
 
 RECIPE = Recipe(max_steps=12, batch_tokens=256)
 
@@ -122,6 +125,48 @@ def test_out_of_memory_with_one_row_fails_the_run(base, people, monkeypatch):
     assert result.status == "failed" and "out of memory at step" in result.message
     with pytest.raises(RunFailed):
         Loop(base, None).train([recruit(base.trainable_copy(), None, "x", _spec(0), people)])
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_out_of_memory_before_the_first_step_fails_the_runs_and_not_the_command(base, people, monkeypatch, rank):
+    def full(*_):
+        raise torch.OutOfMemoryError("planted")
+
+    monkeypatch.setattr(Base, "trainable_copy", full)
+    monkeypatch.setattr(AdapterBank, "add", full)
+    trained, _ = _train(base, people, [_spec(rank)])
+    result = trained.result(trained.trainees[0])
+    assert (result.status, result.message) == ("failed", "out of memory before the first step")
+    assert not result.curve and result.ledger.tokens == 0 and trained.trainees[0].steps
+
+
+def test_one_diverged_run_keeps_no_cohort_from_being_halved(base, people):
+    noted, dropped = [], []
+    trainer = Trainer(None, types.SimpleNamespace(drop_checkpoint=dropped.append), ModelRef("demo"),
+                      types.SimpleNamespace(note=noted.append), lambda: base, lambda: True)  # fmt: skip
+
+    def trained(*reasons: str | None) -> Trained:
+        return Trained(base, None, [Trainee("k", _spec(4), [], [], [], people, failed=r) for r in reasons])
+
+    assert trainer.is_too_large(trained("diverged at step 2", "out of memory at step 9"), "name")
+    assert dropped == ["name"] and "half as many" in noted[0]
+    assert not trainer.is_too_large(trained("diverged at step 2", None), "name")
+    assert not trainer.is_too_large(trained("out of memory at step 9"), "name")
+
+
+def test_checkpointing_leaves_the_model_s_own_dropout_off():
+    """OPT's layers call dropout by their own flag, which checkpointing has to set."""
+    config = transformers.OPTConfig(vocab_size=64, hidden_size=16, ffn_dim=32, num_hidden_layers=2, dropout=0.5,
+                                    num_attention_heads=2, word_embed_proj_dim=16, layerdrop=0.5)  # fmt: skip
+    model = transformers.OPTForCausalLM(config).eval()
+    ids = torch.arange(4, 20)[None]
+    plain = model(ids).logits
+    base = Base(ModelRef("opt"), model, None, torch.device("cpu"), torch.float32)
+    with loop._Checkpointing(base, Recipe(gradient_checkpointing=True)):
+        assert any(m.training for m in model.modules())
+        torch.testing.assert_close(model(ids).logits, plain)
+    layer = model.model.decoder.layers[0]
+    assert (layer.dropout, model.model.decoder.layerdrop) == (0.5, 0.5) and not any(m.training for m in model.modules())
 
 
 def test_out_of_memory_in_the_optimiser_fails_the_runs_and_steps_no_one_twice(base, people, monkeypatch):

@@ -35,6 +35,7 @@ from rankscope.records import ModelRef
 from rankscope.stats.cost import LOGITS as _LOGITS
 
 OUT_OF_MEMORY = "out of memory"  # how the message of everything that failed for this reason starts
+_NO_MEMORY = ("not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -65,7 +66,7 @@ class Base:
 
     @property
     def max_length(self) -> int:
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 2048)
 
     @property
     def window(self) -> int | None:
@@ -73,7 +74,8 @@ class Base:
         config = self.model.config.get_text_config()
         kinds, size = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
         is_used = any("sliding" in k for k in kinds) if kinds else getattr(config, "use_sliding_window", True)
-        return int(size) if size and is_used else None
+        chunk = getattr(config, "attention_chunk_size", None) if any("chunked" in k for k in kinds or ()) else None
+        return min((int(span) for span in (size if is_used else None, chunk) if span), default=None)
 
     @property
     def slice_size(self) -> int:
@@ -265,8 +267,10 @@ def token_kl(base: Float32[Tensor, "P V"], arm: Float32[Tensor, "P V"]) -> Float
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """GPUs have an error of their own; on the CPU torch raises a plain RuntimeError and says it in words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    """torch's allocator on a GPU has an error of its own; on the CPU, and where CUDA or cuBLAS itself gets no memory, a
+    RuntimeError says it in words."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in _NO_MEMORY)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -306,7 +310,8 @@ def load(ref: ModelRef, device: str = "auto", tokenizer: object = None) -> Base:
         what = f"the weights lack {len(missing)} tensors that this model needs"
         hint = "Copy it again; a model without a language-model head can't be used"
         raise ModelError(what, got=missing[0], where=ref.id, hint=hint)
-    model = (model if packed else model.to(where, dtype)).eval()
+    # Moved, not cast: the parameters have their type already, and rotary frequencies stay float32 as everywhere else.
+    model = (model if packed else model.to(where)).eval()
     if not packed and getattr(model.config, "quantization_config", None) is not None:
         # GGUF weights are dequantised on loading; the leftover note would forbid training and saving.
         del model.config.quantization_config

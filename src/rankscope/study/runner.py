@@ -6,17 +6,17 @@ The only place with a clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from rankscope.errors import DamagedWeights, ModelError, StoreError
 from rankscope.evaluation import divergence
 from rankscope.evaluation.suite import BATCH_TOKENS, evaluate, text_rows
-from rankscope.models.base import OUT_OF_MEMORY, load
+from rankscope.models.base import OUT_OF_MEMORY, is_out_of_memory, load
 from rankscope.models.locate import check_safetensors
 from rankscope.provenance import environment
-from rankscope.records import Arm, EvalResult, ModelRef, RunResult, RunSpec, Score, TaskRef
+from rankscope.records import Arm, EvalResult, Ledger, ModelRef, RunResult, RunSpec, Score, TaskRef
 from rankscope.storage.blobs import FULL, full_disk
 from rankscope.study import measures
 from rankscope.study.diagnosing import Diagnoser
@@ -60,9 +60,9 @@ class Runner:
                 self._base = load(self.model)
         found, now = self.store.run(run_key(base_spec(self.model))), where(self._base)
         before = found.environment if found is not None else {}
-        for name in ("device", "dtype") if before else ():
-            if before.get(name) != now[name]:
-                return f"the base was scored here with {name} {before.get(name)}, and now it is {now[name]}"
+        for name in ("device", "dtype", "buffers") if before else ():
+            if before.get(name) != now.get(name):
+                return f"the base was scored here with {name} {before.get(name)}, and now it is {now.get(name)}"
         return ""
 
     def _skips_extras(self) -> bool:
@@ -277,14 +277,33 @@ class Runner:
         is_extra = is_extra or all(measure.kind != "score" for measure in left)
         if not left or (is_extra and self._skips_extras()):
             return
-        jobs = [(measure, *self._job(measure)) for measure in left]
+        jobs = []
+        for measure in left:
+            with self._memory(key, [measure], "in reading what the base says"):
+                jobs.append((measure, *self._job(measure)))
         self.progress.about([key])
         tick = ticker(self.progress, f"scoring {label}", "items", sum(size for _, size, _ in jobs))
+        own = self.base
         with ExitStack() as stack:
-            with self.store.clock.stage("loading"):
-                base = stack.enter_context(weights(self.base))
-            for measure, _, job in jobs:
+            base = None
+            with self._memory(key, [measure for measure, *_ in jobs], "in loading"), self.store.clock.stage("loading"):
+                base = stack.enter_context(weights(own))
+            for measure, _, job in jobs if base is not None else ():
                 self.store.put_eval(job(base, key, tick), measure.ref, measure.key)
+                self._trainer.tried.add(key + measure.key)
+
+    @contextmanager
+    def _memory(self, key: str, wanted: Sequence[Measure], when: str) -> Iterator[None]:
+        """Inside, memory that ends is a failed row for each of ``wanted``, as in scoring itself."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            for measure in wanted:
+                metric = "kl" if measure.kind in ("rows", "text") else self._questions(measure.ref).metric
+                row = EvalResult(key, measure.key, "failed", f"{OUT_OF_MEMORY} {when}", metric, None, (), Ledger())
+                self.store.put_eval(row, measure.ref, measure.key)
                 self._trainer.tried.add(key + measure.key)
 
     def _job(self, measure: Measure) -> tuple[int, Callable[..., EvalResult]]:

@@ -124,7 +124,8 @@ class Trainer:
     def is_too_large(self, trained: Trained, name: str) -> bool:
         """Whether a cohort of several didn't fit into memory; it is then closed, and its checkpoint is no use."""
         runs = trained.trainees
-        if len(runs) < 2 or not all((t.failed or "").startswith(OUT_OF_MEMORY) for t in runs):
+        # One that has diverged before is no reason to call the others failed.
+        if len(runs) < 2 or not any((t.failed or "").startswith(OUT_OF_MEMORY) for t in runs):
             return False
         trained.close()
         self.store.drop_checkpoint(name)

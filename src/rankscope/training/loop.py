@@ -251,24 +251,31 @@ def _cut(rows: list[Example], part: int, parts: int) -> list[Example]:
 class _Checkpointing:
     """Gradient checkpointing while inside, if the recipe asks for it.
 
-    Layers checkpoint only in train mode, so that flag alone is set, layer by layer: the model's own dropout stays off.
+    Layers checkpoint only in train mode, so that flag alone is set, layer by layer: the model's own dropout stays off,
+    also where a layer calls it by its own flag, as OPT's do.
     """
 
     def __init__(self, base: Base, recipe):
         self.model, self.on = base.model, recipe.gradient_checkpointing
         self.layers = [m for m in base.model.modules() if hasattr(m, "gradient_checkpointing")] if self.on else []
+        self.shares = [(m, name, share) for m in self.layers for name, share in vars(m).items()
+                       if isinstance(share, float) and ("dropout" in name or name == "layerdrop")]  # fmt: skip
 
     def __enter__(self):
         if self.on:
             _either(self.model, "checkpointing_enable")({"use_reentrant": False})
             for layer in self.layers:
                 layer.training = True
+            for layer, name, _ in self.shares:
+                setattr(layer, name, 0.0)
 
     def __exit__(self, *_):
         if self.on:
             _either(self.model, "checkpointing_disable")()
             for layer in self.layers:
                 layer.training = False
+            for layer, name, share in self.shares:
+                setattr(layer, name, share)
 
 
 def _either(model, name: str):

@@ -16,7 +16,7 @@ import torch
 
 from rankscope.data.batching import training_batches
 from rankscope.errors import RunFailed
-from rankscope.models.base import Base
+from rankscope.models.base import Base, is_out_of_memory
 from rankscope.models.lora import AdapterBank
 from rankscope.records import RunSpec
 from rankscope.training.cohort import Trainee, TrainSet, recruit
@@ -61,6 +61,10 @@ class Probe:
                 trainee.steps = [step] * self.trial_steps
             loop.train(trainees, lambda *_: times.append(self._now()))
         except RunFailed:
+            return None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             return None
         finally:
             for name in list(bank.arms):
