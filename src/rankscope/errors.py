@@ -76,6 +76,10 @@ class StoreError(RankscopeError):
     exit_code = 2
 
 
+class NoStore(StoreError):
+    """There is no store in this folder, or one that was never finished being made."""
+
+
 class RunFailed(RankscopeError):
     """One run failed. The runner turns it into a row with ``stage`` and message; it is never a zero."""
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from rankscope.errors import StoreError
+from rankscope.errors import NoStore, StoreError
 from rankscope.records import (
     Arm,
     CurvePoint,
@@ -29,6 +29,8 @@ from rankscope.records import (
     Score,
     TaskRef,
 )
+from rankscope.storage import opening
+from rankscope.storage import store as store_module
 from rankscope.storage.migrations import STEPS
 from rankscope.storage.store import Store
 
@@ -115,6 +117,38 @@ def test_a_newer_schema_is_left_alone(tmp_path):
     with pytest.raises(StoreError, match="newer rankscope"):
         Store.open(tmp_path)
     assert (tmp_path / "rankscope.db").read_bytes() == before
+
+
+def test_a_step_of_the_schema_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+    broken = (*STEPS[:1], (STEPS[1][0], "CREATE TABLE runs (a)"), *STEPS[2:])  # the second statement fails
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "STEPS", broken)
+        with pytest.raises(StoreError):
+            Store.open(tmp_path)
+    with sqlite3.connect(tmp_path / "rankscope.db") as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    with Store.open(tmp_path) as store:
+        store.put_run(SPEC, "k1", RUN)
+
+
+def test_a_database_without_a_table_is_no_store_yet(tmp_path):
+    """As a first run leaves it that ends on a full disk."""
+    (tmp_path / "rankscope.db").touch()
+    with pytest.raises(NoStore, match="no store here"):
+        Store.open(tmp_path, write=False)
+    with Store.open(tmp_path) as store:
+        store.put_run(SPEC, "k1", RUN)
+    with Store.open(tmp_path, write=False) as store:
+        assert store.run("k1") == RUN
+
+
+def test_a_reader_that_may_not_write_reads_the_log_too(tmp_path, monkeypatch):
+    with Store.open(tmp_path) as writer:
+        writer.put_run(SPEC, "k1", RUN)
+        assert (tmp_path / "rankscope.db-wal").stat().st_size > 0
+        monkeypatch.setattr(opening.os, "access", lambda *_: False)
+        with Store.open(tmp_path, write=False) as reader:
+            assert reader.run("k1") == RUN
 
 
 def test_no_store_and_a_file_that_is_none(tmp_path):

@@ -45,7 +45,8 @@ def engine_of(folder: Path, write: bool) -> Engine:
     log = folder / "rankscope.db-wal"
     has_log = log.is_file() and log.stat().st_size > 0
     is_full = shutil.disk_usage(folder).free < LEAST_FREE and not has_log
-    if not write and (is_full or not os.access(folder, os.W_OK)):
+    # The bare file lacks what is only in the log: with a log SQLite reads both, or says that it can't.
+    if not write and (is_full or (not os.access(folder, os.W_OK) and not has_log)):
         path, query = "file:" + quote(path), {"immutable": "1", "uri": "true"}
     engine = create_engine(URL.create("sqlite", database=path, query=query))
     event.listen(engine, "connect", _writer_pragmas if write else _pragmas)

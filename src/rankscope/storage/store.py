@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DatabaseError
 
 from rankscope.clock import Clock
-from rankscope.errors import StoreError
+from rankscope.errors import NoStore, StoreError
 from rankscope.provenance import canonical_json, content_key, plain
 from rankscope.records import (
     CurvePoint,
@@ -55,13 +55,13 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | Path, write: bool = True, clock: Clock | None = None) -> Store:
-        """Open, and make it if ``write``. Raises StoreError: missing, in use, damaged, or made by a newer version.
+        """Open, and make it if ``write``. Raises NoStore, or StoreError: in use, damaged, or made by a newer version.
 
         Whoever works for the store times that work on its ``clock``; one of nobody's if none is given.
         """
         folder = Path(folder)
         if not write and not (folder / "rankscope.db").is_file():
-            raise StoreError("no store here", got=str(folder), hint="Next: rankscope run STUDY")
+            raise _none(folder)
         held = lock(folder) if write else None
         engine = engine_of(folder, write)
         store = cls(folder, engine, held, clock or Clock())
@@ -330,9 +330,12 @@ class Store:
         if version > len(STEPS):
             raise StoreError(f"this store was made by a newer rankscope (schema {version}, known {len(STEPS)})",
                              where=str(self.folder), hint="Next: pip install -U rankscope")  # fmt: skip
+        if version == 0 and not write:  # a first run that ended before its first table was there
+            raise _none(self.folder)
         self._version = len(STEPS) if write else version
         for number in range(version, self._version):
             with self._transaction() as db:
+                db.execute(text("BEGIN IMMEDIATE"))  # sqlite3 begins by itself only where rows change, not tables
                 for statement in STEPS[number]:
                     db.execute(text(statement))
                 db.execute(text(f"PRAGMA user_version = {number + 1}"))
@@ -373,3 +376,7 @@ def _run(body: dict, curve: tuple[CurvePoint, ...]) -> RunResult:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _none(folder: Path) -> NoStore:
+    return NoStore("no store here", got=str(folder), hint="Next: rankscope run STUDY")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import time
 from dataclasses import replace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rankscope.clock import Clock
 from rankscope.config import StudyConfig, from_dict, load
 from rankscope.data.dataset import VARIABLE
-from rankscope.errors import StoreError
+from rankscope.errors import NoStore, StoreError
 from rankscope.provenance import content_key, environment, public_name
 from rankscope.records import Arm, Dropped, ModelRef, RunSpec, TaskRef
 from rankscope.report import UNTRAINED
@@ -119,10 +121,12 @@ class Study:
 
         host = None if on is None else named(on)
         price = None if price_per_hour is None else Price(price_per_hour, currency)
-        if store is None or not (Path(store) / "rankscope.db").is_file():
-            return make_plan(self, None, host, price, store)
-        with Store.open(store, write=False) as opened:
-            return make_plan(self, opened, host, price, store)
+        try:
+            known = None if store is None else Store.open(store, write=False)
+        except NoStore:
+            known = None
+        with known or contextlib.nullcontext():
+            return make_plan(self, known, host, price, store)
 
     def tally(self, store: str | Path) -> Tally:
         """How far each arm has come, seed by seed, and what is left. Reads no weights."""
@@ -148,8 +152,11 @@ class Study:
         clock = clock or Clock()
         with clock.stage("checking"):
             models, train = self.resolve()
-            is_new = not (Path(store) / "rankscope.db").is_file()
-            if is_unfinished := is_new or not self.result(store).is_complete:
+            try:
+                is_unfinished = not self.result(store).is_complete
+            except NoStore:
+                is_unfinished = True
+            if is_unfinished:
                 preflight.check(self)
         until = time.monotonic() + budget_seconds if budget_seconds else float("inf")
         with Store.open(store, clock=clock) as opened:
@@ -164,6 +171,8 @@ class Study:
             with Teller(progress, opened.cache, self.key) as teller:
                 for model in models:
                     Runner(self, opened, model, teller, until).go(train)
+                    if model != models[-1]:
+                        gc.collect()  # a runner and its parts know each other: its model would lie beside the next one
         with clock.stage("statistics"):
             return self.result(store)
 
