@@ -117,6 +117,22 @@ def test_an_alpha_that_happens_to_be_two_r_at_one_rank_of_a_sweep_is_still_fixed
     assert [s.relative for s in view.scales] == [1.0, 0.5, 1.0, 0.5]
 
 
+def test_the_rule_is_the_one_that_joins_the_ranks(evidence):
+    grows = [lora(n, r, 2.0 * r, "rslora") for n, r in (("a", 8), ("b", 16), ("c", 32))]
+    view = scales_of(evidence, *grows)
+    assert {s.rule for s in view.scales} == {"rsLoRA, alpha = 2r"} and view.scales[2].relative == pytest.approx(2.0)
+    intro = section(view, "scales").intro
+    assert "With rsLoRA, alpha = 2r the scale grows as √r: at rank 32 it is 2 times that at rank 8." in intro
+    view = scales_of(evidence, lora("a", 8, 8.0), lora("b", 16, 16.0))
+    assert "With alpha = 1r the scale is the same at every rank (1)." in section(view, "scales").intro
+
+
+def test_an_arm_with_ranks_of_its_own_for_some_modules_has_no_one_scale(evidence):
+    lean = replace(lora("lean", 8, 32.0), rank_pattern=(("q_proj", 2),))
+    view = scales_of(evidence, lora("a", 8, 32.0), lean)
+    assert [s.arm for s in view.scales] == ["a"] and "in some modules: lean." in section(view, "scales").intro
+
+
 def test_a_study_without_lora_has_no_section_and_one_rank_says_so(evidence):
     assert section(scales_of(evidence, evidence.arms[-1]), "scales") is None
     assert "one rank under it" in section(scales_of(evidence, lora("a", 8, 32.0)), "scales").intro

@@ -11,9 +11,11 @@ from scipy import stats
 
 from rankscope.records import Diagnosis, EvalResult, Ledger, RunResult, Score
 from rankscope.report import render
-from rankscope.report.evidence import Panel
+from rankscope.report.evidence import Index, Panel, difference
+from rankscope.report.family import _is_exact
 from rankscope.report.page import sections
 from rankscope.report.pooling import pool
+from rankscope.report.questions import _Asked
 from rankscope.report.rows import Measured
 from rankscope.report.view import build
 from rankscope.stats.estimate import flips, mean_estimate, parts, shared
@@ -451,3 +453,34 @@ def test_a_report_names_no_path_of_its_author(given, shown):
     from rankscope.provenance import public_name
 
     assert public_name(given) == shown
+
+
+def test_an_arm_that_lacks_a_retention_task_is_not_said_to_be_retained(evidence):
+    """Its pooled retention would be of fewer tasks than the others', and the one that lacks may be what was lost."""
+    lost = {k for k in evidence.evals if k[0].startswith("qa-a-lora-r4") and k[1] == "recall"}
+    found = build(replace(evidence, evals={k: e for k, e in evidence.evals.items() if k not in lost}))
+    rows = {h.arm: h for h in found.headlines if h.train == "qa-a"}
+    assert len(lost) == 3 and (rows["lora-r4"].kept, rows["lora-r4"].kept_reason) == ("no data", "not scored on recall")
+    assert rows["lora-r4"].retention is None and rows["lora-r4"].forgotten is None
+    assert rows["lora-r1"].retention is not None and rows["full"].kept == "lost"
+
+
+def test_items_that_go_together_have_no_mcnemar_beside_them(evidence):
+    index = Index(evidence)
+    base, runs = index.base(index.models[0]), index.finals(index.models[0], "qa-a", "lora-r4")[:1]
+    panel = difference(index.panel(runs, "trivia"), index.panel((base,), "trivia"), True)
+    assert _is_exact(replace(panel, clusters=None))
+    assert not _is_exact(replace(panel, clusters=np.arange(panel.values.shape[1]) // 2))
+
+
+def test_each_arm_is_compared_with_full_sft_once_on_what_was_taught(evidence):
+    """A pool of one skill that holds the same task alone is the same comparison."""
+    asked = _Asked(Index(replace(evidence, skills={"qa-a": "reasoning"})), "tiny-model", "qa-a", {})
+    assert sorted(pair.arm for _, pair in asked.against_full("in_domain")) == ["lora-r1", "lora-r16", "lora-r4"]
+
+
+def test_which_rank_reasons_best_is_asked_of_a_lower_loss_where_scores_are_nats(evidence):
+    asked = _Asked(Index(replace(evidence, skills={"neutral_text": "reasoning"})), "tiny-model", "qa-a", {})
+    tables, _, _ = asked.by_task("reasoning")
+    assert {s.arm: float(s.values.mean()) < 0 for s in tables["neutral_text"]} == dict.fromkeys(
+        ("lora-r1", "lora-r4", "lora-r16"), True)  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,15 @@ def test_models_that_can_not_be_told_apart_are_said_to_be():
     found = beside(["a", "b", "c"], [task("x", {"a": a, "b": answers(0.5, 200, 1, a), "c": answers(0.1, 200, 2)})])
     assert found.choice is None and found.best.possible == ("a", "b")
     assert "a and b can't be told apart as the best" in found.sentence and "c can't be the best" in found.sentence
+
+
+def test_a_best_one_that_is_not_above_every_other_by_itself_is_promised_no_least_difference():
+    """b is excluded by c alone, say: then the choice need not be above b by any shown amount."""
+    found = beside(["a", "b"], [task("x", {"a": answers(0.4, 600, 0), "b": answers(0.6, 600, 3)})])
+    assert ", by at least" in found.sentence
+    gaps = tuple(replace(g, upper=0.002) if (g.arm, g.other) == ("a", "b") else g for g in found.best.gaps)
+    said = replace(found, best=replace(found.best, gaps=gaps)).sentence
+    assert said.endswith("it is above every other model.")
 
 
 def test_nats_count_only_between_models_of_one_vocabulary():

@@ -198,3 +198,10 @@ def test_a_perfect_score_is_no_certainty():
 def test_a_share_of_right_answers_stays_between_none_and_all():
     few = rate_estimate(np.array([1.0, 0, 0, 0, 0, 0, 0, 0]), np.repeat(np.arange(4), 2))
     assert few.low == 0.0 < few.value < few.high < 1.0
+
+
+def test_nats_that_are_all_zero_are_no_wrong_answers():
+    """KL of an arm that learned nothing is exactly 0; of wrong answers the next one might still be right."""
+    zeros = [(np.zeros((2, 50)), None)]
+    (nats,), (answers,) = mean_estimates(zeros, is_score=False), mean_estimates(zeros)
+    assert (nats.low, nats.high) == (0.0, 0.0) and answers.high > 0.05

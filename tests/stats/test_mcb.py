@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -179,3 +181,18 @@ def test_an_arm_whose_seeds_vary_more_does_not_borrow_the_quiet_of_the_others():
         arms = [*quiet, Scores("loud", loud[0].values + hard - hard.mean())]
         out.append([a.arm not in best(arms, MARGIN).possible for a in arms])
     assert np.mean(out, axis=0).max() <= 0.08
+
+
+def test_answers_that_never_differ_are_no_proof_in_a_pool_either():
+    """Of 40 items alike on both sides the next may differ: on one task, and on the mean of two."""
+    same = (np.arange(40) % 2).astype(float)[None].repeat(2, axis=0)  # (S, N)
+    alone = best([Scores("a", same), Scores("b", same)], 0.02)
+    pooled = [Scores(n, np.concatenate([same, same], axis=1), (), ((same, None), (same, None))) for n in "ab"]
+    strata = np.repeat(["x", "y"], 40)
+    found = best(pooled, 0.02, None, strata)
+    assert alone.within == found.within == () and 0.03 < found.high[0] < alone.high[0]
+    unguarded = best([Scores(n, p.values) for n, p in zip("ab", pooled, strict=True)], 0.02, None, strata)
+    assert unguarded.high[0] == pytest.approx(found.high[0])  # 0/1 as they stand: seen by themselves
+    moved = [replace(p, values=p.values + 0.25) for p in pooled]  # as centring does
+    assert best(moved, 0.02, None, strata).high == found.high
+    assert best([replace(p, tasks=()) for p in moved], 0.02, None, strata).high == (0.0, 0.0)

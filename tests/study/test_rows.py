@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankscope.data import dataset
-from rankscope.records import Overlap, RowCounts
+from rankscope.records import Overlap, RowCounts, TaskRef
 from rankscope.storage.store import Store
 from rankscope.study import rows
 from rankscope.study.study import Study
@@ -181,3 +181,10 @@ def test_blank_rows_of_one_file_count_on_the_side_they_would_be_on(planted, tmp_
     test = study.prepared(study.test_task(study.config.evaluations(None)[0][0]))
     assert found.empty > 0 and test.blank > 0 and found.empty + test.blank == 30
     assert found.rows == len(study.samples(ref)) + found.empty
+
+
+def test_prompts_that_hold_examples_of_their_own_are_not_compared(planted, monkeypatch):
+    study = Study.load(planted)
+    foreign = SimpleNamespace(foreign=SimpleNamespace(holds_examples=lambda: True))
+    monkeypatch.setattr(rows.tasks, "get_task", lambda name: foreign)
+    assert rows._texts(study, TaskRef("lm_eval:gsm8k"), None, True) == rows.EXAMPLES

@@ -10,8 +10,10 @@ import pytest
 
 from rankscope import plugins
 from rankscope.data.dataset import VARIABLE, Source
+from rankscope.data.files import Rows
 from rankscope.errors import DataError, PluginError
 from rankscope.records import TaskRef
+from rankscope.tasks import task as task_module
 from rankscope.tasks.samples import Sample, choice_sample
 from rankscope.tasks.task import Task, chance_of, identity, prepare, resolve, train_samples
 
@@ -140,6 +142,13 @@ def test_rows_that_repeat_get_ids_of_their_own_that_no_limit_changes(write, shel
     assert [s.id for s in prepare(TaskRef("toy", limit=2)).samples] == ids[:2]
 
 
+def test_a_row_called_like_a_repeated_one_keeps_its_own_place(monkeypatch):
+    monkeypatch.setattr(task_module, "_sample", lambda task, row, form, index, rows: Sample(row["id"], "p", "t"))
+    named = tuple({"id": name} for name in ("x", "x", "x#2", "x"))
+    found = task_module._samples(toy(), Rows(named, "key", "here"), "cloze")
+    assert [s.id for s in found] == ["x", "x#2", "x#2#2", "x#3"]
+
+
 def test_chance_is_the_larger_of_uniform_guessing_and_the_commonest_answer():
     def sample(answer, choices=4):
         return Sample("i", "p", " t", (" x",) * choices, answer)
@@ -148,6 +157,9 @@ def test_chance_is_the_larger_of_uniform_guessing_and_the_commonest_answer():
     assert chance_of([sample(0), sample(0), sample(2), sample(3)], "choices") == 0.5
     assert chance_of([sample(0, 2), sample(3)], "choices") == 0.5
     assert chance_of([sample(0)], "generate") == 0.0
+    labels = [Sample(str(i), "p", " yes" if i % 5 else "no ") for i in range(10)]
+    assert chance_of(labels, "generate") == 0.8
+    assert chance_of([Sample(str(i), "p", str(i // 2 if i < 4 else i)) for i in range(10)], "generate") == 0.0
     several = Sample("i", "p", " t", (" t", " u", " x", " y"), 0, accepted=(" u",))
     assert chance_of([several, sample(3), sample(2)], "choices") == pytest.approx((0.5 + 0.25 + 0.25) / 3)
     assert chance_of([several, sample(1), sample(2)], "choices") == pytest.approx(2 / 3)

@@ -43,6 +43,10 @@ class Harness:
     def key(self, ref: TaskRef) -> str:
         return _key(self.rest, _stamp(self.rest), ref.shots)
 
+    def holds_examples(self) -> bool:
+        """Whether its prompts hold worked examples where no number of shots is asked for."""
+        return _num_shots(_task(self.rest, _stamp(self.rest)), 0) > 0
+
     def prepare(self, ref: TaskRef) -> Prepared:
         task = _task(self.rest, _stamp(self.rest))
         documents = _documents(task, ref)

@@ -148,7 +148,8 @@ def _scores(arm: str, panels: dict[str, Panel]) -> Scores | None:
     panel = panels.get(arm)
     if panel is None:
         return None
-    return Scores(arm, panel.values if panel.higher_is_better else -panel.values, panel.seeds)
+    sign = 1 if panel.higher_is_better else -1
+    return Scores(arm, sign * panel.values, panel.seeds, tuple((sign * table, groups) for table, groups in panel.tasks))
 
 
 def _shares(

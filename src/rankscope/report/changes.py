@@ -10,7 +10,7 @@ from rankscope.report import hows
 from rankscope.report import wording as w
 from rankscope.report.cells import Cell, Section, Table, columns, role_words, where
 from rankscope.report.rows import Scale, SubjectFlips
-from rankscope.report.scaling import FIXED, ROOT, TWICE
+from rankscope.report.scaling import is_patterned, law
 from rankscope.report.tables import LEAST_ITEMS
 from rankscope.report.view import View
 
@@ -100,6 +100,8 @@ def scales(view: View) -> Section | None:
     )
     table = Table("scales", "Factor on the low-rank update", heads, rows, (1, 2, 4, 5))
     said = " ".join(_moves(rule, [s for s in view.scales if s.rule == rule]) for rule in _rules(view.scales))
+    if patterned := [a.name for a in view.arms if a.kind == "lora" and is_patterned(a)]:
+        said += f" Without one scale, for ranks or alphas of their own in some modules: {w.listing(patterned)}."
     said += (
         " Another scale acts much like another learning rate: ranks compare fairly only where the rate is chosen for "
         "each arm."
@@ -111,18 +113,11 @@ def _rules(rows: tuple[Scale, ...]) -> list[str]:
     return list(dict.fromkeys(s.rule for s in rows))
 
 
-_LAWS = {
-    FIXED: "With alpha fixed the scale falls as 1 / r",
-    TWICE: "With alpha = 2r the scale is the same at every rank",
-    ROOT: "With rsLoRA the scale falls as 1 / √r",
-}
-
-
 def _moves(rule: str, rows: list[Scale]) -> str:
     """One sentence: how the scale moves with rank under the rule, with the numbers of this study."""
     wide = max(rows, key=lambda s: s.rank / s.lowest)
     if wide.rank == wide.lowest:
-        return f"{_LAWS[rule]}; this study has one rank under it."
-    if rule == TWICE:
-        return f"{_LAWS[rule]} ({wide.scale:.3g})."
-    return f"{_LAWS[rule]}: at rank {wide.rank} it is {wide.relative:.3g} times that at rank {wide.lowest}."
+        return f"{law(rule)}; this study has one rank under it."
+    if wide.relative == 1:
+        return f"{law(rule)} ({wide.scale:.3g})."
+    return f"{law(rule)}: at rank {wide.rank} it is {wide.relative:.3g} times that at rank {wide.lowest}."

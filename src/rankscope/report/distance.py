@@ -31,7 +31,7 @@ def divergences(index: Index) -> tuple[Divergence, ...]:
             known = {arm: panel for arm, panel in panels.items() if panel is not None}
             given = {arm.name for arm in index.given_arms}
             together = {arm: panel for arm, panel in known.items() if arm not in given}
-            found = mean_estimates([(p.values, p.clusters) for p in together.values()])
+            found = mean_estimates([(p.values, p.clusters) for p in together.values()], is_score=False)
             estimates = dict(zip(together, found, strict=True))
             estimates |= {a: of_items(mean_estimate(p.values, p.clusters)) for a, p in known.items() if a in given}
             on = "rows like the training rows" if name == train else "text"

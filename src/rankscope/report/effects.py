@@ -16,7 +16,7 @@ from itertools import product
 from rankscope.records import GIVEN, Estimate
 from rankscope.report import verdict
 from rankscope.report.evidence import Index, Panel, common, difference
-from rankscope.report.family import POOLED, of_items
+from rankscope.report.family import POOLED, of_items, statuses, to_pool
 from rankscope.report.rows import BaseRow, Effect, FewShot, Headline, ScoreRow, Transfer
 from rankscope.report.tables import blocks, side_by_side
 from rankscope.report.wording import amount
@@ -113,7 +113,8 @@ def _arm_scores(index: Index, model: str, train: str, task: str) -> dict[str, Es
     """The mean score of each arm that has one; arms share what they say about how seeds vary."""
     panels = {arm.name: index.panel(index.finals(model, train, arm.name), task) for arm in index.trained_arms}
     panels = {name: panel for name, panel in panels.items() if panel is not None}
-    found = mean_estimates([(p.values, p.clusters) for p in panels.values()])
+    is_score = all(p.higher_is_better for p in panels.values())
+    found = mean_estimates([(p.values, p.clusters) for p in panels.values()], is_score=is_score)
     given = {arm.name: index.panel(index.finals(model, train, arm.name), task) for arm in index.given_arms}
     fixed = {name: rate_estimate(p.values[0], p.clusters) for name, p in given.items() if p is not None}
     return dict(zip(panels, found, strict=True)) | fixed
@@ -134,24 +135,41 @@ def headlines(index: Index, effects: tuple[Effect, ...], base: tuple[BaseRow, ..
     """One row per train task and arm, failed and missing ones included; none for what a race stopped."""
     rows = []
     for model, train in blocks(index):
-        kept = _retention(index, model, train, base)
+        kept, wanted = _retention(index, model, train, base), to_pool(index, model, train, statuses(base))
         arms = [arm.name for arm in index.tuned_arms if not index.is_out(model, train, arm.name)]
-        rows += [_headline(index, model, train, name, effects, kept[name]) for name in arms]
+        first = _first_in_domain(index, model, train, effects)
+        rows += [_headline(index, model, train, name, effects, kept[name], first, wanted) for name in arms]
     return tuple(rows)
 
 
+def _first_in_domain(index: Index, model: str, train: str, effects: tuple[Effect, ...]) -> str | None:
+    """The in-domain task that all gains are about: the first declared on which any arm can be compared."""
+    wanted = (model, train, "in_domain", "base")
+    there = {e.task for e in effects if (e.model, e.train, e.role, e.contrast.other) == wanted}
+    declared = [task for task, role in index.evidence.evaluations.get(train, ()) if role == "in_domain"]
+    return next((task for task in declared if task in there), None)
+
+
 def _headline(
-    index: Index, model: str, train: str, name: str, effects: tuple[Effect, ...], kept_share: Estimate | None
+    index: Index,
+    model: str,
+    train: str,
+    name: str,
+    effects: tuple[Effect, ...],
+    kept_share: Estimate | None,
+    in_domain: str | None,
+    to_keep: list[str],
 ) -> Headline:
     arm = next(a for a in index.evidence.arms if a.name == name)
     mine = [e for e in effects if (e.model, e.train, e.contrast.arm, e.contrast.other) == (model, train, name, "base")]
-    gain = next((e for e in mine if e.role == "in_domain"), None)
+    gain = next((e for e in mine if e.role == "in_domain" and e.task == in_domain), None)
     ce = next((e for e in mine if e.role == "retention" and e.metric == "cross_entropy"), None)
     finals = index.finals(model, train, name)
     ledgers = [r.result.ledger for r in finals]
     failed = [r for r in index.of(model, train, name, "final") if r.result.status == "failed"]
-    pooled = _pooled(mine)
-    kept, reason = _kept(mine, pooled, index.evidence.margin)
+    unscored = [task for task in to_keep if task not in {e.task for e in mine}]
+    pooled = None if unscored else _pooled(mine)
+    kept, reason = _kept(mine, pooled, index.evidence.margin, unscored)
     timed = [x.seconds for x in ledgers if x.seconds]
     is_given = arm.kind in GIVEN
     return Headline(
@@ -189,20 +207,23 @@ def _pooled(effects: list[Effect]) -> Effect | None:
     return found or (single[0] if len(single) == 1 else None)
 
 
-def _kept(effects: list[Effect], pooled: Effect | None, margin: float) -> tuple[str, str]:
+def _kept(effects: list[Effect], pooled: Effect | None, margin: float, unscored: list[str]) -> tuple[str, str]:
     """Non-inferiority of the pooled retention by its simultaneous interval, unless a single task is shown worse.
 
     Cross-entropy shown to rise beyond the margin forbids 'shown'; where nothing else can be used, it alone decides.
+    Where retention tasks are ``unscored``, nothing is shown to be kept: one of them may be what was lost.
     """
     tasks = [e for e in effects if e.role == "retention" and e.metric != "cross_entropy"]
     texts = [e for e in effects if e.role == "retention" and e.metric == "cross_entropy"]
     risen = [e for e in texts if e.contrast.high < -margin]
     said = [f"CE on {e.task} rose by at least {amount(-e.contrast.high, e.metric).lstrip('+')}" for e in risen]
-    if pooled is None:
-        return (verdict.LOST, "; ".join(said)) if risen else _bounded(texts, "CE rise")
     worse = [
         e.task for e in tasks if e.contrast.verdict == "worse" and e.task != POOLED and e.is_above_chance is not False
     ]
+    if pooled is None and not worse:
+        if risen:
+            return verdict.LOST, "; ".join(said)
+        return (verdict.NO_DATA, f"not scored on {', '.join(unscored)}") if unscored else _bounded(texts, "CE rise")
     if worse or pooled.contrast.verdict == "worse":
         what = f"worse on {', '.join(worse)}" if worse else "worse over the pooled tasks"
         return verdict.LOST, "; ".join([what, *said])
@@ -243,6 +264,9 @@ def kept_tasks(index: Index, model: str, train: str, arm: str, base: tuple[BaseR
     for task, role in index.tasks(train) if untouched else ():
         row, after, before = known.get(task), index.panel(finals, task), index.panel((untouched,), task)
         both = common(after, before) if after and before else None
+        is_lacking = role == "retention" and before is not None and before.higher_is_better and after is None
+        if is_lacking and row is not None and row.is_above_chance is not False:
+            return []  # a share of what is left would be of something else
         if role == "retention" and both and both[0].higher_is_better and row is not None:
             after, before = both
             kept.append((after.seeds, Kept(task, after.values, before.values[0], row.chance or 0.0, after.clusters)))

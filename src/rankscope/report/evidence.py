@@ -100,7 +100,7 @@ class Panel:
     """Scores of the same items under several seeds: ``values`` is (S, N); a base model has S = 1.
 
     ``is_binary``: the scores are right or wrong. In differences of such, ``changed`` counts what flipped. ``strata``
-    names each item's task where several are pooled.
+    names each item's task where several are pooled; ``tasks`` are then the values of each as they were, with clusters.
     """
 
     values: np.ndarray
@@ -111,6 +111,7 @@ class Panel:
     is_binary: bool = False
     changed: Flips | None = None
     strata: np.ndarray | None = None
+    tasks: tuple[tuple[np.ndarray, np.ndarray | None], ...] = ()
 
     @property
     def higher_is_better(self) -> bool:

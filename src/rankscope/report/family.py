@@ -126,9 +126,17 @@ def _against_base(index: Index, model: str, train: str, status: Status) -> dict[
                 found[_Key(model, train, arm.name, "base", task, role)] = change
                 if task in pooled_tasks:
                     kept[task] = change
-        if len(kept) > 1 and (pooled := pool(kept)) is not None:
+        is_whole = len(kept) == len(to_pool(index, model, train, status))
+        if is_whole and len(kept) > 1 and (pooled := pool(kept)) is not None:
             found[_Key(model, train, arm.name, "base", POOLED, "retention")] = pooled
     return found
+
+
+def to_pool(index: Index, model: str, train: str, status: Status) -> list[str]:
+    """The retention tasks that an arm's pooled retention is of: without one of them it would be of something else."""
+    base = index.base(model)
+    tasks = usable(index, model, train, status, "retention") if base else []
+    return [task for task in tasks if index.panel((base,), task) is not None]
 
 
 def _against_full(index: Index, model: str, train: str, status: Status) -> dict[_Key, Panel]:
@@ -167,6 +175,11 @@ def aspects(index: Index, model: str, train: str, status: Status) -> list[tuple[
     return found
 
 
+def _is_exact(panel: Panel) -> bool:
+    """Whether McNemar's test is one of these differences: one seed, 0/1, every item by itself."""
+    return bool(panel.changed) and panel.strata is None and panel.clusters is None and len(panel.seeds) == 1
+
+
 def _role(index: Index, train: str, task: str) -> str:
     return dict(index.tasks(train))[task]
 
@@ -175,7 +188,7 @@ def _effect(key: _Key, panel: Panel, contrast: Contrast, is_above_chance: bool |
     mark = "positive" if contrast.low > 0 else "negative" if contrast.high < 0 else ""
     points = panel.metric != "cross_entropy" and key.other == "base" and key.task != POOLED
     is_large = points and mark == "negative" and contrast.estimate.value < -alarm
-    exact = mcnemar(panel.values[0]) if panel.changed and panel.strata is None and len(panel.seeds) == 1 else None
+    exact = mcnemar(panel.values[0]) if _is_exact(panel) else None
     return Effect(
         key.model,
         key.train,

@@ -41,7 +41,8 @@ def questions(readings: Readings) -> tuple[Question, ...]:
         arms = readings.index.trained_arms
         loras = [a.name for a in arms if a.kind == "lora"]
         ranks = {a.name: a.rank for a in swept(arms)}
-        ratios = _by_arm(readings, model, train, log_ratio)
+        whole = {a.name for a in arms if a.layers is None}  # thirds of some layers are not those of the network
+        ratios = {a: r for a, r in _by_arm(readings, model, train, log_ratio).items() if a in whole}
         norms = _by_arm(readings, model, train, lambda numbers: numbers.get(Place("total norm", "", None, "")))
         moved = _by_arm(readings, model, train, _mean_distance)
         full = next((a.name for a in arms if a.kind == "full"), "")

@@ -40,4 +40,5 @@ def pool(panels: dict[str, Panel]) -> Panel | None:
     changed, metric = None, next(iter(panels.values())).metric
     if all(p.changed for p in panels.values()):
         changed = pooled_flips([flips(part, p.clusters) for part, p in zip(parts, panels.values(), strict=True)])
-    return Panel(np.concatenate(values, axis=1), items, shared, clusters, metric, False, changed, strata)
+    tasks = tuple((part, p.clusters) for part, p in zip(parts, panels.values(), strict=True))
+    return Panel(np.concatenate(values, axis=1), items, shared, clusters, metric, False, changed, strata, tasks)

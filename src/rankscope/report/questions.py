@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from itertools import combinations
 
+import numpy as np
+
 from rankscope.report.answer_rows import Question
 from rankscope.report.evidence import Index, Panel, difference, shared_items
-from rankscope.report.family import POOLED, Status, as_pair, aspects, statuses
+from rankscope.report.family import POOLED, Status, as_pair, aspects, statuses, texts
 from rankscope.report.rows import BaseRow
 from rankscope.report.tables import blocks
 from rankscope.stats import claims
@@ -62,8 +64,9 @@ class _Asked:
         """(rank, LoRA - full) on the first in-domain task, or on what the aspect of that name pools."""
         found = []
         fulls = [a for a in self.index.trained_arms if a.kind == "full"]
-        for name, role, tasks in aspects(self.index, self.model, self.train, self.status):
-            if aspect not in (name, role) or (aspect == "in_domain" and tasks != [self.in_domain]):
+        for name, _, tasks in aspects(self.index, self.model, self.train, self.status):
+            # By name: a pool of a skill may be of the very same task, and would be compared a second time.
+            if name != (self.in_domain if aspect == "in_domain" else aspect):
                 continue
             for arm in self.ranked:
                 for full in fulls:
@@ -107,14 +110,16 @@ class _Asked:
             panels = {a.name: p for a in self.ranked if (p := self.panel(a.name, task)) is not None}
             panels = shared_items(panels)
             if panels:
-                tables[task] = [Scores(name, p.values, p.seeds) for name, p in panels.items()]
+                tables[task] = [Scores(name, _more_is_better(p), p.seeds) for name, p in panels.items()]
                 clusters[task] = next(iter(panels.values())).clusters
         return tables, {a.name: a.top_rank for a in self.ranked}, clusters
 
     @property
     def others(self) -> list[str]:
         """The tasks of another domain that can show something."""
-        return [task for task, role in self.tasks.items() if role == "cross_domain" and self.usable(task)]
+        in_nats = texts(self.index, self.train)
+        cross = [task for task, role in self.tasks.items() if role == "cross_domain" and task not in in_nats]
+        return [task for task in cross if self.usable(task)]
 
     def across(self) -> list[Pair]:
         """Every trained arm against the base on each task of another domain."""
@@ -125,3 +130,8 @@ class _Asked:
                 if change is not None and change.higher_is_better:
                     found.append(as_pair({task: change}, arm.name, "base", task, self.group))
         return found
+
+
+def _more_is_better(panel: Panel) -> np.ndarray:
+    """The scores (S, N), nats turned so that a lower loss is more."""
+    return panel.values if panel.higher_is_better else -panel.values

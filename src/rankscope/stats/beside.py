@@ -83,9 +83,8 @@ class Beside:
         unit = "nats" if self.unit == "nats" else "points"
         if self.choice is not None:
             least = -max(best.gap(other, self.choice).upper for other in best.arms if other != self.choice)
-            return (
-                f"Start from {self.choice}: {where} it is above every other model, by at least {amount(least, unit)}."
-            )
+            by = f", by at least {amount(least, unit)}" if least > 0 else ""  # another one may be what excluded a model
+            return f"Start from {self.choice}: {where} it is above every other model{by}."
         out = [name for name in best.arms if name not in best.possible]
         tail = f"; {listed(out)} can't be the best" if out else ""
         widest = max(best.gap(a, b).upper for a in best.possible for b in best.possible if a != b)
@@ -142,7 +141,8 @@ def _best(models: Sequence[str], tasks: Sequence[Task], margin: float, level: fl
         parts = [task.upward[model] for task in tasks]
         middle = float(np.mean([part.mean() for part in parts]))
         pooled = [(part - part.mean()) * total / (len(parts) * len(part)) + middle for part in parts]
-        arms.append(mcb.Scores(model, np.concatenate(pooled)[None]))
+        raw = tuple((part[None], task.clusters) for part, task in zip(parts, tasks, strict=True))
+        arms.append(mcb.Scores(model, np.concatenate(pooled)[None], tasks=raw))
     strata = np.repeat([task.name for task in tasks], sizes)
     clusters = None
     if any(task.clusters is not None for task in tasks):

@@ -145,9 +145,16 @@ def mean_estimate(
     return estimate_from(_table(values), spread(values, clusters), clusters, level, changed)
 
 
-def mean_estimates(tables: Sequence[tuple[np.ndarray, np.ndarray | None]], level: float = 0.95) -> list[Estimate]:
-    """Means of tables that are alike, given as (values, clusters): their seed part is shared."""
+def mean_estimates(
+    tables: Sequence[tuple[np.ndarray, np.ndarray | None]], level: float = 0.95, is_score: bool = True
+) -> list[Estimate]:
+    """Means of tables that are alike, given as (values, clusters): their seed part is shared.
+
+    ``is_score``: values that are all 0 or 1 are right and wrong answers. Of nats they are just numbers.
+    """
     found = shared([parts(values, clusters) for values, clusters in tables])
+    if not is_score:
+        return [estimate_from(_table(v), p.spread, c, level) for (v, c), p in zip(tables, found, strict=True)]
     return [_rate(v, estimate_from(v, p.spread, c, level), c) for (v, c), p in zip(tables, found, strict=True)]
 
 

@@ -29,7 +29,7 @@ from itertools import combinations
 
 import numpy as np
 
-from rankscope.stats.estimate import Flips, Parts, flips, interval, is_binary, parts, shared
+from rankscope.stats.estimate import Flips, Parts, flips, interval, is_binary, parts, pooled_flips, shared
 from rankscope.stats.together import each_alpha
 
 _DRAWS = 20_000
@@ -37,11 +37,16 @@ _DRAWS = 20_000
 
 @dataclass(frozen=True)
 class Scores:
-    """One arm's scores (S, N), more is better, and the labels of its S seeds (none: 0, 1, ...)."""
+    """One arm's scores (S, N), more is better, and the labels of its S seeds (none: 0, 1, ...).
+
+    ``tasks`` are the scores of each task as they were, (S, n) with the clusters of its items, where ``values`` are
+    several tasks pooled: right and wrong answers can't be seen from those any more.
+    """
 
     arm: str
     values: np.ndarray
     seeds: tuple[int, ...] = ()
+    tasks: tuple[tuple[np.ndarray, np.ndarray | None], ...] = ()
 
     @property
     def table(self) -> np.ndarray:
@@ -51,6 +56,10 @@ class Scores:
     @property
     def labels(self) -> tuple[int, ...]:
         return self.seeds or tuple(range(len(self.table)))
+
+    @property
+    def is_binary(self) -> bool:
+        return all(is_binary(table) for table, _ in self.tasks) if self.tasks else is_binary(self.table)
 
 
 @dataclass(frozen=True)
@@ -106,15 +115,19 @@ class Best:
 class Pair:
     """The paired differences (S, N) of two arms and what they say alone, whoever else is compared."""
 
-    def __init__(self, difference: np.ndarray, clusters: np.ndarray | None, strata: np.ndarray | None):
-        self._difference, self._clusters = difference, clusters
+    def __init__(self, a: Scores, b: Scores, clusters: np.ndarray | None, strata: np.ndarray | None):
+        rows = _common(a, b)
+        difference = a.table[rows[0]] - b.table[rows[1]]
+        own = zip(a.tasks, b.tasks, strict=True) if a.tasks and b.tasks else (((a.table, clusters), (b.table, None)),)
+        self._by_task = [(one[rows[0]] - other[rows[1]], groups) for (one, groups), (other, _) in own]
         self.num_seeds, self.value, self.mean = len(difference), float(difference.mean()), difference.mean(axis=0)
         self.parts = parts(difference, clusters, strata)
 
     @cached_property
     def changed(self) -> Flips:
         """What flipped, for 0/1 scores."""
-        return flips(self._difference, self._clusters)
+        found = [flips(difference, clusters) for difference, clusters in self._by_task]
+        return found[0] if len(found) == 1 else pooled_flips(found)
 
     def seen_from(self, is_first: bool, is_binary: bool) -> tuple[float, Flips | None]:
         """The difference and what flipped, as the first of the two sees it or the other."""
@@ -169,10 +182,10 @@ def best(
     known, pairs = {} if known is None else known, {}
     for a, b in combinations(ordered, 2):
         if (id(a), id(b)) not in known:
-            known[id(a), id(b)] = Pair(_paired(a, b), clusters, strata)
+            known[id(a), id(b)] = Pair(a, b, clusters, strata)
         pairs[a.arm, b.arm] = known[id(a), id(b)]
     found = dict(zip(pairs, _shared([p.parts for p in pairs.values()], len(arms)), strict=True))
-    binary = all(is_binary(a.table) for a in arms)
+    binary = all(a.is_binary for a in arms)
     gaps = [g for a in ordered for g in _gaps(a.arm, pairs, found, clusters, strata,
                                               1 - level, binary, absent)]  # fmt: skip
     names = tuple(a.arm for a in arms)
@@ -213,14 +226,14 @@ def _check(arms: Sequence[Scores]) -> None:
             raise ValueError(f"{arm.arm}: a value is not finite")
 
 
-def _paired(a: Scores, b: Scores) -> np.ndarray:
-    """The differences a - b (S, N) over the seeds that both have; if none, in order."""
+def _common(a: Scores, b: Scores) -> tuple[list[int], list[int]]:
+    """Which rows of both are compared: those of the seeds that both have; if none, in order."""
     common = sorted(set(a.labels) & set(b.labels))
     if not common:
         count = min(len(a.table), len(b.table))
-        return a.table[:count] - b.table[:count]
+        return list(range(count)), list(range(count))
     rows, others = ([x.labels.index(seed) for seed in common] for x in (a, b))
-    return a.table[rows] - b.table[others]
+    return rows, others
 
 
 def _shared(found: Sequence[Parts], num_arms: int) -> list[Parts]:

@@ -22,6 +22,7 @@ from rankscope.tasks import task as tasks
 _VERSION = 2  # raised whenever the same rows would be counted otherwise
 _ROWS = "rows"
 _MANY = 2_000  # training rows from which on counts are kept for the next command
+EXAMPLES = "its prompts hold worked examples, as its own library sets them, so they can't be compared"
 NOT_HERE = "the rows come from the hub and were not here when this was made"
 
 
@@ -146,6 +147,9 @@ def _texts(study: Any, ref: TaskRef, split: str | None, may_ask: bool) -> list[t
     """Prompts and targets of the training or test rows; without ``may_ask``, the reason where they can't be read."""
     if not (may_ask or tasks.is_local(ref, study.data_dir, split)):
         return NOT_HERE
+    holds_examples = getattr(tasks.get_task(ref.task).foreign, "holds_examples", None)
+    if split != "train" and holds_examples is not None and holds_examples():
+        return EXAMPLES
     try:
         samples = study.samples(ref) if split == "train" else study.prepared(ref).samples
     except DataError as error:

@@ -40,12 +40,16 @@ SCORERS: Mapping[str, str] = {
 def chance_of(samples: Sequence[Sample], kind: Kind) -> float | None:
     """What guessing gets: the larger of the uniform guess and always picking the commonest position of a right choice.
 
-    Several choices of a sample may be right (``accepted``); a position that a sample hasn't got is wrong there.
+    Several choices of a sample may be right (``accepted``); a position that a sample hasn't got is wrong there. Written
+    answers that are labels, each the right one twice or more on the average, have the share of the commonest.
     """
     if kind in NATS:
         return None
-    if kind == "generate" or not samples:
+    if not samples:
         return 0.0
+    if kind == "generate":
+        labels = Counter(s.target.strip() for s in samples)
+        return max(labels.values()) / len(samples) if 2 * len(labels) <= len(samples) else 0.0
     right = [[i for i, c in enumerate(s.choices) if i == s.answer or c in s.accepted] for s in samples]
     uniform = sum(len(places) / len(s.choices) for places, s in zip(right, samples, strict=True)) / len(samples)
     commonest = Counter(place for places in right for place in places)

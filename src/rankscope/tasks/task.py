@@ -342,11 +342,16 @@ def _checked(task: Task, ref: TaskRef, data_dir: Folder, split: str) -> TaskRef:
 
 def _samples(task: Task, rows: Rows, form: str) -> tuple[Sample, ...]:
     """One sample a row. An id that comes again gets its count, so ids are unique and don't depend on any limit."""
-    found, seen = [], {}
+    found, seen, taken = [], {}, set()
     for index, row in enumerate(rows.rows):
         sample = _sample(task, row, form, index, rows)
         seen[sample.id] = count = seen.get(sample.id, 0) + 1
-        found.append(sample if count == 1 else replace(sample, id=f"{sample.id}#{count}"))
+        name = sample.id if count == 1 else f"{sample.id}#{count}"
+        while name in taken:  # a row may be called like what another one was given
+            count += 1
+            name = f"{sample.id}#{count}"
+        taken.add(name)
+        found.append(sample if name == sample.id else replace(sample, id=name))
     return tuple(found)
 
 
