@@ -48,6 +48,15 @@ def small(base, arms, texts=True, subject="") -> Evidence:
                     tuple(runs), evals, items={"quiz": items} if texts else {}, models=(MODEL,))  # fmt: skip
 
 
+def with_given(evidence, picks) -> Evidence:
+    """The same with an adapter that existed already, named before the trained arms."""
+    (base, _, _, _), (first, *others) = evidence.runs[0], evidence.arms
+    mine = Arm("mine", "adapter", path="somewhere/mine")
+    runs = (*evidence.runs, (replace(base, arm=mine), "mine", RunResult("mine", "done"), "final"))
+    evals = evidence.evals | {("mine", "quiz"): judged("mine", picks)}
+    return replace(evidence, arms=(first, mine, *others), runs=runs, evals=evals)
+
+
 def told(found):
     """(arm, item, lost, seeds that flipped, answers) in order."""
     return [(found.cells[f.cell].arm, found.items[f.item].item, f.is_lost, f.under, f.answers) for f in found.flips]
@@ -145,6 +154,25 @@ def test_counts_of_items_agree_with_the_counts_over_seeds(view):
     assert len(view.flipped.flips) == view.flipped.total
     for row in view.flips:
         assert sums.get((row.train, row.arm, row.task), [0, 0]) == [row.lost, row.won]
+
+
+def test_seeds_are_told_one_by_one_however_many():
+    picks = tuple([1, seed % 2] for seed in range(40))
+    evidence = replace(small([0, 0], {"lora-r4": picks}), seeds=tuple(range(40)))
+    view = build(evidence)
+    assert [(flip[1], flip[3]) for flip in data(view)["flips"]] == [(0, "1" * 40), (1, "01" * 20)]
+    assert [row[4].text for row in browser(view).tables[0].rows] == ["40 of 40", "20 of 40"]
+
+
+def test_an_arm_that_existed_already_is_told_without_a_seed():
+    evidence = with_given(small([0, 0, 0], {"lora-r4": ([0, 0, 0], [0, 0, 0])}), [1, 0, 2])
+    view = replace(build(evidence), advice=())
+    assert told(view.flipped) == [("mine", "q0", True, (True,), (1,)), ("mine", "q2", True, (True,), (2,))]
+    shown = data(view)
+    assert [shown["arms"][place] for place in shown["given"]] == ["mine"]
+    (table,) = browser(view).tables
+    assert table.caption.startswith("Right before, wrong with mine, ")
+    assert [[cell.text for cell in row[3:]] for row in table.rows] == [["green", "–"], ["blue", "–"]]
 
 
 def test_choices_with_the_text_of_the_right_one_and_named_choices_find_their_place():

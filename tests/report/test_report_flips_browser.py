@@ -12,8 +12,10 @@ from rankscope.report.flip_choice import flipped
 from rankscope.report.flip_rows import ItemText
 from rankscope.report.flipped import browser as section
 from rankscope.report.html import Frame, written
+from rankscope.report.view import build
 from report.flips_planted import asked
 from report.test_report_browser import CHROMIUM, DRIVER, FLAGS
+from report.test_report_flipped import small, with_given
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not in PATH")
@@ -187,3 +189,31 @@ def test_nothing_from_data_became_markup_and_fields_have_labels(page):
     for width in (1360, 500):
         page.set_window_size(width, 1000)
         assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+ENTRIES = """return Object.fromEntries([...document.querySelectorAll('.found details')].map(flip => [
+    flip.querySelector('.id').textContent, [flip.querySelector('.share').textContent,
+        [...flip.querySelectorAll('tr')].map(row => [...row.children].map(cell => cell.textContent))]]))"""
+
+
+def test_many_seeds_an_arm_without_one_and_questions_that_were_not_read(page, tmp_path):
+    picks = tuple([1, seed % 2, 0] for seed in range(40))
+    evidence = with_given(small([0, 0, 0], {"lora-r4": picks}, texts=False), [0, 0, 1])
+    view = build(replace(evidence, seeds=tuple(range(40))))
+    file = tmp_path / "page.html"
+    parts = (Part("forgetting", "Flips", "", (section(view),)),)
+    file.write_text(written(Frame("Flips", (), (), parts, ())), encoding="utf-8")
+    page.get(file.as_uri())
+    clear(page)
+    assert said(page) == "3 of 3 changed answers: 3 right → wrong, 0 wrong → right; 2 under every seed."
+    found = page.execute_script(ENTRIES)
+    unread = ["Right answer", "", "–"], ["Base", "right", "red"]
+    assert found["Item q2"] == ["", [*unread, ["mine", "wrong", "green"]]]
+    assert found["Item q0"][0] == "40 of 40 seeds"
+    share, rows = found["Item q1"]
+    assert share == "20 of 40 seeds" and rows[:2] == [*unread] and len(rows) == 42
+    assert rows[-2:] == [["lora-r4, seed 38", "right", "red"], ["lora-r4, seed 39", "wrong", "green"]]
+    choose(page, "Seeds", "Under every seed")
+    assert sorted(page.execute_script(ENTRIES)) == ["Item q0", "Item q2"]
+    arms = "return [...document.getElementById('flips-browser-arm').options].map(option => option.value)"
+    assert page.execute_script(arms) == ["", "mine", "lora-r4"]

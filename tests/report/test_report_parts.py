@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rankscope.report import render, roadmap, tiles
+from rankscope.records import Needed
+from rankscope.report import openings, render, roadmap, tiles
 from rankscope.report import wording as w
 from rankscope.report.charts import charts
 from rankscope.report.drawing import linked
@@ -76,7 +77,9 @@ def test_performance_counts_the_verdict_words_against_full_sft(single):
 
 def test_many_train_tasks_are_not_all_recited(view):
     many = replace(view, train=("qa-a", "qa-b", "qa-c"))
-    assert "1 more below." in parts(many)[0].opening
+    assert "more below" not in openings.verdict(many)  # of the third there is nothing to say
+    third = replace(view.advice[0], train="qa-c")
+    assert openings.verdict(replace(many, advice=(*view.advice, third))).endswith("1 more below.")
 
 
 def test_a_study_without_runs_opens_by_saying_so(evidence):
@@ -132,6 +135,39 @@ def test_the_process_counts_what_was_done_and_says_what_was_not(view, unfinished
     assert (said["Diagnose"].state, said["Mitigate"].state) == ("next", "not built")
     assert "not above chance on letters" in said["Base"].text
     assert {s.title: s.state for s in roadmap.process(build(unfinished)).steps}["Evaluate"] == "partly"
+
+
+def test_more_seeds_are_added_to_those_of_the_study_and_asked_for_only_where_they_help(view):
+    def rows(view, **choice):
+        asked = replace(view.advice[0], choice=replace(view.advice[0].choice, open_question="which rank?", **choice))
+        found = roadmap.roadmap(replace(view, advice=(asked,))).tables[0].rows
+        return {row[1].text: row[3].text for row in found}
+
+    few = replace(view, seeds=(42, 0))
+    row = "Settle what is open with more seeds"
+    assert rows(few, needed=None)[row].endswith('--set "training.seeds=[42,0,1,2]"')
+    assert rows(few, needed=Needed(300, 5))[row].endswith('--set "training.seeds=[42,0,1,2,3]"')
+    assert row not in rows(few, needed=Needed(300, None))
+    assert row in rows(replace(view, seeds=(7,)), needed=Needed(300, None))
+
+
+def test_the_adapter_to_take_out_is_one_that_the_study_has(view):
+    def last(view):
+        return {row[1].text: row[3].text for row in roadmap.roadmap(view).tables[0].rows}
+
+    second = view.advice[1]
+    unanswered = replace(view.advice[0], choice=replace(view.advice[0].choice, arm=None))
+    take = last(replace(view, advice=(unanswered, second)))["Take the adapter out, in PEFT's format"]
+    assert f'.adapter("{second.choice.arm}", seed=0, train="{second.train}")' in take
+    several = last(replace(view, models=("tiny-model", "other")))["Take the adapter out, in PEFT's format"]
+    assert 'model="tiny-model")' in several
+    assert "Take the adapter out, in PEFT's format" not in last(replace(view, advice=()))
+
+
+def test_counts_of_the_process_are_of_tasks_and_of_what_was_not_stopped(view):
+    twice = tuple(replace(b, model="other") for b in view.base)
+    base = {s.title: s for s in roadmap.process(replace(view, base=(*view.base, *twice))).steps}["Base"].text
+    assert base == {s.title: s for s in roadmap.process(view).steps}["Base"].text
 
 
 def test_every_command_of_the_roadmap_exists_in_this_version(view):

@@ -67,6 +67,9 @@ def test_the_slider_is_moved_with_the_keyboard_and_tells_where_it_stands(moved):
     driver, _, _ = moved
     driver.find_element("css selector", f"{ONE} input[value=gain]").click()
     slider = driver.find_element("css selector", f"{ONE} input[type=range]")
+    names = f"return [...document.querySelectorAll('{ONE} [name=retain-0-prefer]')].map(radio => radio.value)"
+    assert slider.get_attribute("id") == "retain-0-share"
+    assert sorted(driver.execute_script(names)) == ["cost", "gain", "retention"]
     slider.send_keys(Keys.HOME)
     assert slider.get_attribute("aria-valuetext") == "not asked"
     slider.send_keys(Keys.END, Keys.ARROW_LEFT)

@@ -56,6 +56,22 @@ def test_parameters_come_from_counted_flops_and_every_measured_second_counts_onc
     assert case.shared["study_seconds"].value == pytest.approx(total)
 
 
+def test_of_two_tasks_in_domain_every_gain_is_about_the_first(evidence):
+    own = evidence.evaluations["qa-a"]
+    both = {**evidence.evaluations, "qa-a": tuple((t, "in_domain" if t == "trivia" else role) for t, role in own)}
+    found = build(replace(evidence, evaluations=both))
+    arms = by_name(found.cases[0])
+    effect = next(e for e in found.effects if (e.train, e.task, e.contrast.arm, e.contrast.other)
+                  == ("qa-a", "qa-a", "lora-r16", "full"))  # fmt: skip
+    assert arms["lora-r16"].measured["gain_over_full"].value == 100 * effect.contrast.estimate.value
+    lost = {k for k in evidence.evals if k[0].startswith("qa-a-lora-r4") and k[1] == "qa-a"}
+    evals = {k: e for k, e in evidence.evals.items() if k not in lost}
+    gains = {h.arm: h.gain for h in build(replace(evidence, evaluations=both, evals=evals)).headlines
+             if h.train == "qa-a"}  # fmt: skip
+    assert len(lost) == 3 and gains["lora-r4"] is None
+    assert {g.task for g in gains.values() if g} == {"qa-a"} and gains["lora-r1"]
+
+
 def test_a_study_without_full_sft_says_so(evidence):
     arms = tuple(a for a in evidence.arms if a.kind != "full")
     runs = tuple(r for r in evidence.runs if r[0].arm.kind != "full")

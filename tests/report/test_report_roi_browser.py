@@ -12,6 +12,7 @@ import pytest
 
 from rankscope.config import prices as files
 from rankscope.config.reality import INPUTS, SCENARIOS
+from rankscope.errors import ConfigError
 from rankscope.report.roi import payload, script
 from rankscope.stats.gpus import GPUS, gpu
 from rankscope.stats.roi import money, roi
@@ -28,7 +29,10 @@ FILL = """
 const [doc, scenario, place] = arguments, form = document.querySelector('.roi-form');
 for (const field of form.querySelectorAll('input, select')) field.value = doc[field.name] ?? '';
 const [where, which] = document.querySelectorAll('.roi-bar select');
-if (where.value !== place) { where.value = place; where.dispatchEvent(new Event('change', {bubbles: true})); }
+if (where.selectedIndex !== +place) {
+  where.selectedIndex = +place;
+  where.dispatchEvent(new Event('change', {bubbles: true}));
+}
 document.querySelector(`.roi-scenarios input[value=${scenario}]`).checked = true;
 form.dispatchEvent(new Event('input', {bubbles: true}));
 const read = (node) => [node.dataset.value ?? null, node.querySelector('.text')?.textContent ?? null];
@@ -42,6 +46,11 @@ for (const cell of document.querySelectorAll('[data-arm]'))
 return {own, ends, rows, arm: which.selectedIndex, yaml: document.querySelector('.roi textarea').value,
         wrong: document.querySelectorAll('[aria-invalid]').length};
 """
+PROBLEMS = "return [...document.querySelectorAll('.roi-problem')].map(p => p.textContent).filter(Boolean)"
+PRESS = "[...document.querySelectorAll('.roi button')].find(b => b.textContent === '{}').click();"
+EXAMPLES = PRESS.format("Fill in example values")
+READ = f"""document.querySelector('.roi textarea').value = arguments[0]; {PRESS.format("Read this text")}
+return document.querySelector('.roi-status').textContent"""
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +164,54 @@ def test_a_prices_file_is_read_and_a_wrong_one_says_its_line(page, tmp_path):
 
 def test_a_field_that_makes_no_sense_says_so_and_counts_as_not_typed(page):
     got = page.execute_script(FILL, {"tasks": "0", "retrainings": "1, 2", "gpu_price": "-3"}, "base", "0")
-    said = "return [...document.querySelectorAll('.roi-problem')].map(p => p.textContent).filter(Boolean)"
     assert got["wrong"] == 3 and got["own"]["training_hours"][0] is None
-    assert page.execute_script(said) == ["must be at least 0", "must be greater than 0",
-                                         "one number, or three: low, base, high"]  # fmt: skip
+    wrong = ["must be at least 0", "must be greater than 0", "one number, or three: low, base, high"]
+    assert page.execute_script(PROBLEMS) == wrong
+    told = """return [...document.querySelectorAll('[aria-invalid]')].map(field =>
+        field.getAttribute('aria-describedby').split(' ').map(id => document.getElementById(id).textContent))"""
+    helps = {entry.name: entry.help for entry in INPUTS}
+    assert page.execute_script(told) == [
+        [helps[name], problem] for name, problem in zip(("gpu_price", "tasks", "retrainings"), wrong, strict=True)
+    ]
+
+
+def test_thousands_separators_are_refused_and_brackets_hold_three_values(page, tmp_path):
+    refused = "no thousands separators; three values in brackets: [low, base, high]"
+    for text in ("2,000,000", "2,000", "1,234,567.8", "100,200,300"):
+        assert page.execute_script(FILL, {"training_tokens": text}, "base", "0")["wrong"] == 1
+        assert page.execute_script(PROBLEMS) == [refused]
+    for text, base in (("[100,200,300]", 200), ("100, 200, 300", 200), ("1,2,3", 2), ("2000000", 2e6)):
+        got = page.execute_script(FILL, {"training_tokens": text}, "base", "0")
+        assert got["wrong"] == 0 and float(got["own"]["train_tokens"][0]) == base
+    file = tmp_path / "p.yaml"
+    for text, said in (("2,000,000", f"Not read: line 2: training_tokens: {refused}"), ("[100,200,300]", "Read.")):
+        file.write_text(f"currency: EUR\ntraining_tokens: {text}\n")
+        assert page.execute_script(READ, file.read_text()) == said
+    assert files.load(file).numbers == {"training_tokens": (100.0, 200.0, 300.0)}
+    file.write_text("currency: EUR\ntraining_tokens: 2,000,000\n")
+    with pytest.raises(ConfigError, match="must be a number, or three"):
+        files.load(file)
+
+
+def test_who_listens_hears_one_line_once_typing_pauses(page):
+    page.execute_script(FILL, {}, "base", "0")
+    heard = "return document.querySelector('.roi-heard[role=status]').textContent"
+    wait_for(page, heard, "scenario base: savings a year: not known: ")
+    before = page.execute_script(heard)
+    assert page.execute_script(EXAMPLES + heard) == before
+    wait_for(page, heard, " EUR")
+    told = "return document.querySelector('.roi-tiles').closest('[aria-live], [role=status]')"
+    assert page.execute_script(told) is None
+
+
+def test_cases_and_arms_are_chosen_by_name_and_ids_come_from_the_boxs_own(page, view):
+    page.execute_script(FILL, {}, "base", "0")
+    chosen = "return [...document.querySelectorAll('.roi-bar select')].map(s => [...s.options].map(o => o.value))"
+    assert page.execute_script(chosen) == [
+        [f"{case.model}, trained on {case.train}" for case in view.cases], [arm.name for arm in view.cases[0].arms]
+    ]  # fmt: skip
+    ids = page.execute_script("return [...document.querySelectorAll('.roi [id]')].map(node => node.id)")
+    assert len(set(ids)) == len(ids) > 2 * len(INPUTS) and all(id.startswith("roi-") for id in ids)
 
 
 def wait_for(page, expression: str, words: str) -> None:

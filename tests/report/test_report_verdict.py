@@ -74,6 +74,39 @@ def test_without_full_nothing_is_called_enough():
     assert "rank 4 learned; there is no full SFT to say whether that is enough" in lead
 
 
+@pytest.mark.parametrize(("failed", "said"), [(0, "full SFT has no score in domain yet"), (2, "(runs failed)")])
+def test_full_sft_without_a_score_is_not_called_absent(failed, said):
+    rows = [row("r4", "lora", 4, "better"), replace(row("full", "full", None, ""), num_failed=failed)]
+    lead = judge(block(rows)).lead
+    assert said in lead and "there is no full SFT" not in lead
+
+
+def test_arms_of_one_rank_are_called_by_their_names():
+    rows = [row("r8", "lora", 8, "better"), row("q8", "lora", 8, "better"), FULL]
+    lead = judge(block(rows, [("r8", "undecided"), ("q8", "worse")])).lead
+    assert "r8 can't be ruled out either; q8 learned less than full SFT" in lead
+    lead = judge(block(rows, [("r8", "equivalent"), ("q8", "worse")])).lead
+    assert "r8 is the one arm shown to learn as much as full SFT" in lead and "rank 8" not in lead
+    lead = judge(block(rows, [("r8", "equivalent"), ("q8", "equivalent")])).lead
+    assert "r8 and q8 are shown to learn as much as full SFT" in lead
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "said"),
+    [
+        ("accuracy", 0.07, "so part of the gain may be format"),
+        ("accuracy", -0.07, "so format alone does not explain a gain"),
+        ("cross_entropy", -0.07, "so part of the gain may be format"),
+        ("cross_entropy", 0.07, "so format alone does not explain a gain"),
+        ("cross_entropy", 0.01, "which does not show an effect of format"),
+    ],
+)
+def test_what_examples_in_the_prompt_give_is_better_as_the_metric_goes(metric, value, said):
+    lift = Estimate(value, value - 0.02, value + 0.02, 0.01, 500, 1, scope="items")
+    base = [BaseRow("m", "qa", ("in_domain",), metric, lift, None, None, (FewShot("qa@5shot", 5, lift, lift),))]
+    assert said in dict(judge(block([row("r4", "lora", 4, "better"), FULL], base=base)).points)["Format"]
+
+
 @pytest.mark.parametrize(
     ("gain", "against_full", "said"),
     [

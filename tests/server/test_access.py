@@ -40,7 +40,7 @@ def test_the_token_is_exchanged_for_a_cookie_that_scripts_and_other_sites_cant_u
     answer = stranger.get(f"/studies/{first_seed.key}?token={access.token}&x=1")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/studies/{first_seed.key}?x=1")
     cookie = answer.headers["set-cookie"]
-    assert cookie.startswith("rankscope-8765=") and {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert cookie.startswith("rankscope-8765=") and {"HttpOnly", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
     assert access.token not in cookie and access.token not in answer.headers["location"]
     assert stranger.get("/").status_code == 200
 

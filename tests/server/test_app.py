@@ -141,6 +141,20 @@ def test_one_thing_is_made_once_at_a_time_and_the_last_one_is_shown_meanwhile(mo
     assert fresh.get("2").thing == "page 2"
 
 
+def test_what_could_not_be_made_is_tried_again_after_a_rest(monkeypatch):
+    monkeypatch.setattr(keeping, "_LEAST", 100.0)
+    jobs, problems = [], ["no such folder", ""]
+    fresh = Fresh(threading.Lock(), lambda version: Made(version, "page", problems.pop(0)), jobs.append)
+    fresh.get("1")
+    jobs.pop()()
+    assert fresh.get("1").problem and jobs == []  # it rests first
+    fresh._rests_until = 0.0
+    fresh.get("1")
+    jobs.pop()()
+    fresh._rests_until = 0.0
+    assert (fresh.get("1").thing, fresh.get("1").problem, jobs) == ("page", "", [])
+
+
 def test_an_error_that_nobody_foresaw_is_said_on_the_page_and_on_the_terminal(capsys):
     jobs = []
     fresh = Fresh(threading.Lock(), lambda version: 1 // 0, jobs.append)

@@ -5,32 +5,29 @@ Charts only repeat numbers that the tables hold.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import altair as alt
 
-from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.cause_charts import small_multiples
 from rankscope.report.drawing import (
     BARS,
-    BASE,
     INK,
-    SHORT,
     TALL,
     Chart,
     capital,
     colour,
     finished,
+    spread,
     title_of,
     unit_scale,
 )
 from rankscope.report.full_chart import full_charts
-from rankscope.report.hues import FULL
 from rankscope.report.inside_charts import heat_maps
 from rankscope.report.matched_chart import matched_charts
-from rankscope.report.rows import Headline, ScoreRow
+from rankscope.report.rank_chart import rank_charts
+from rankscope.report.rows import Headline
 from rankscope.report.subject_charts import subject_charts
 from rankscope.report.transfer_chart import transfer_charts
 from rankscope.report.view import View
@@ -44,7 +41,7 @@ def charts(view: View) -> tuple[Chart, ...]:
     makers = (
         _frontier,
         full_charts,
-        _rank_curves,
+        rank_charts,
         transfer_charts,
         matched_charts,
         subject_charts,
@@ -103,8 +100,8 @@ def _point(row: Headline, metric: str) -> dict[str, Any] | None:
     return {
         "arm": row.arm,
         "kind": row.kind,
-        **_spread("gain", gain, gain_scale),
-        **_spread("loss", loss, scale),
+        **spread("gain", gain, gain_scale),
+        **spread("loss", loss, scale),
         "gain_text": w.change(gain, row.gain.metric),
         "loss_text": w.change(loss, metric),
     }
@@ -139,12 +136,14 @@ def _frontier_spec(view: View, points: list[dict], named: set[str], titles: tupl
     return finished(alt.layer(*zero, lead, *bars, marks, named_text), TALL - 85)
 
 
-def _apart(points: list[dict], height: int, line: int = 14, width: float = 0.2) -> list[dict]:
+def _apart(points: list[dict], height: int, line: int = 18, letter: float = 0.02) -> list[dict]:
     """The points with a ``label`` height each, pushed down where it would cover that of a near point.
 
-    A label takes about ``line`` pixels of the plot's height and ``width`` of its breadth.
+    A label takes about ``line`` pixels of the plot's height (axes and rounded ends of the scale counted in) and
+    ``letter`` of its breadth for each letter of the longest name.
     """
-    step, reach = line * _extent(points, "gain") / height, width * _extent(points, "loss")
+    longest = max((len(p["arm"]) for p in points), default=0)
+    step, reach = line * _extent(points, "gain") / height, letter * (longest + 2) * _extent(points, "loss")
     placed: list[dict] = []
     for point in sorted(points, key=lambda p: -p["gain"]):
         label = point["gain"]
@@ -158,99 +157,6 @@ def _apart(points: list[dict], height: int, line: int = 14, width: float = 0.2) 
 def _extent(points: list[dict], name: str) -> float:
     values = [p[key] for p in points for key in (f"{name}_low", f"{name}_high", name)] + [0.0]
     return max(values) - min(values)
-
-
-def _rank_curves(view: View) -> list[Chart]:
-    found = []
-    for i, (model, train) in enumerate(view.blocks):
-        for j, task in enumerate(view.tasks_of(train)):
-            rows = [
-                s for s in view.scores if s.model == model and s.task == task and s.estimate and s.train in ("", train)
-            ]
-            ranked = sorted((s for s in rows if s.rank is not None), key=lambda s: s.rank)
-            if not ranked:
-                continue
-            refs = [s for s in rows if s.rank is None]
-            flag = ", base not above chance" if any(s.is_above_chance is False for s in rows) else ""
-            said = "; ".join(f"{s.arm} {w.score(s.estimate, s.metric)}" for s in (*refs, *ranked))
-            chart = Chart(
-                f"rank-{i}-{j}",
-                "ranks",
-                f"{task} ({ranked[0].role.replace('_', '-')}{flag})",
-                f"{capital(title_of(view, model, train))}. Mean scores. Bars and bands: {BARS}.",
-                said,
-                _rank_spec(view, ranked, refs),
-                "small",
-            )
-            found.append(chart)
-    return found
-
-
-def _rank_spec(view: View, ranked: list[ScoreRow], refs: list[ScoreRow]) -> dict[str, Any]:
-    metric = ranked[0].metric
-    scale = alt.Scale(zero=False, nice=True)
-    title = "Cross-entropy, nats (lower is better)" if w.is_nats(metric) else "Score, %"
-    ranks = sorted({s.rank for s in ranked})
-    pad = max((ranks[-1] / ranks[0]) ** 0.2, 1.5)  # room for the labels of the reference lines
-    log_axis = alt.X(
-        "rank:Q",
-        title="LoRA rank (log scale)",
-        axis=alt.Axis(values=ranks, grid=False, format="d"),
-        scale=alt.Scale(type="log", base=2, domain=[ranks[0] / pad, ranks[-1] * pad], nice=False),
-    )
-    layers = []
-    for ref in refs:
-        values, is_base = [_score(ref)], ref.arm == "base"
-        line_colour = BASE if is_base else FULL
-        data = alt.Chart(alt.Data(values=values))
-        band = data.mark_rect(color=line_colour, opacity=0.16)
-        layers.append(band.encode(y=alt.Y("value_low:Q", scale=scale), y2="value_high:Q"))
-        line = data.mark_rule(color=line_colour, strokeWidth=1.6, strokeDash=[6, 3] if is_base else [1, 0])
-        layers.append(line.encode(y=alt.Y("value:Q", scale=scale), tooltip=_score_tooltip()))
-        label = data.mark_text(
-            color=INK, opacity=0.85, dy=-6, align="left" if is_base else "right", dx=4 if is_base else -4
-        )
-        layers.append(
-            label.encode(x=alt.value(0 if is_base else "width"), y=alt.Y("value:Q", scale=scale), text="arm:N")
-        )
-    data = alt.Chart(alt.Data(values=[_score(s) for s in ranked]))
-    # The curve is about rank alone: arms that adapt parts of the model stand beside it.
-    parts = {a.name for a in view.arms if a.layers or a.rank_pattern}
-    curve = data if not parts else alt.Chart(alt.Data(values=[_score(s) for s in ranked if s.arm not in parts]))
-    y = alt.Y("value:Q", title=title, scale=scale)
-    hue = colour(view, legend=None)
-    layers += [
-        curve.mark_line(color=INK, opacity=0.4, strokeWidth=1.5).encode(x=log_axis, y=y),
-        data.mark_rule(strokeWidth=2).encode(x=log_axis, y=alt.Y("value_low:Q"), y2="value_high:Q", color=hue),
-        data.mark_point(filled=True, size=80, opacity=1).encode(x=log_axis, y=y, color=hue, tooltip=_score_tooltip()),
-    ]
-    return finished(alt.layer(*layers), SHORT)
-
-
-def _score(row: ScoreRow) -> dict[str, Any]:
-    scale, e = unit_scale(row.metric), row.estimate
-    return {
-        "arm": row.arm,
-        "rank": row.rank,
-        **_spread("value", e, scale),
-        "text": w.score(e, row.metric),
-        "sample": w.sample(e),
-    }
-
-
-def _spread(name: str, estimate: Estimate, scale: float) -> dict[str, float]:
-    """The value and the ends of its bar; where there is no interval the bar has no length (the tooltip says why)."""
-    value = estimate.value * scale
-    low, high = (v * scale if math.isfinite(v) else value for v in (estimate.low, estimate.high))
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _score_tooltip() -> list[alt.Tooltip]:
-    return [
-        alt.Tooltip("arm:N", title="Arm"),
-        alt.Tooltip("text:N", title="Score"),
-        alt.Tooltip("sample:N", title="From"),
-    ]
 
 
 def _rates(view: View) -> list[Chart]:

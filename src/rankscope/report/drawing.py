@@ -6,12 +6,14 @@ along one ramp from blue to violet; full SFT is vermilion, after Okabe and Ito's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
 
+from rankscope.records import Estimate
 from rankscope.report import wording as w
 from rankscope.report.cells import Section
 from rankscope.report.hues import colours
@@ -81,6 +83,13 @@ def capital(text: str) -> str:
 
 def unit_scale(metric: str) -> float:
     return 1.0 if w.is_nats(metric) else 100.0
+
+
+def spread(name: str, estimate: Estimate, scale: float) -> dict[str, float]:
+    """The value and the ends of its bar; where there is no interval the bar has no length (the tooltip says why)."""
+    value = estimate.value * scale
+    low, high = (v * scale if math.isfinite(v) else value for v in (estimate.low, estimate.high))
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def finished(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:

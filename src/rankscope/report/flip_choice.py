@@ -107,7 +107,7 @@ class _Builder:
         item = self.items[at] if at < len(self.items) else self._item(cell.task, name)
         answers = tuple(self._answer(run, cell.task, name) for run in runs)
         flip = Flip(number, at, bool((moved < -0.5).any()), tuple(bool(m) for m in np.abs(moved) > 0.5), answers)
-        self._bytes += _size(answers) + 20 + (0 if at < len(self.items) else _item_size(item))
+        self._bytes += _size(answers) + len(flip.under) + 20 + (0 if at < len(self.items) else _item_size(item))
         if most_bytes is not None and (self._bytes > most_bytes or len(self.flips) == MOST_FLIPS):
             return False
         if at == len(self.items):

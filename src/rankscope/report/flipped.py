@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rankscope.records import GIVEN
 from rankscope.report import wording as w
 from rankscope.report.cells import Cell, Section, Table, Widget, columns, where
 from rankscope.report.flip_rows import Flip, FlipCell, Flipped, FlippedItem
@@ -88,13 +89,18 @@ def _recommended(view: View) -> dict[tuple[str, str], str]:
     return {block: arm for block, arm in advised.items() if (*block, arm) in cells}
 
 
+def _given(view: View) -> set[str]:
+    return {arm.name for arm in view.arms if arm.kind in GIVEN}
+
+
 def data(view: View) -> dict[str, Any]:
-    """What ``assets/flips.js`` draws from, each text once: a flip is [cell, item, 1 if lost, seeds as bits, answers].
+    """What ``assets/flips.js`` draws from, each text once: a flip is [cell, item, 1 if lost, "01" by seed, answers].
 
     A cell is [block, arm, task, role, seeds, items, lost, won]; an item [task, id, subject, prompt, choices, right
-    answer, the base's answer by model]. All but texts, seeds and counts are places in the lists beside.
+    answer, the base's answer by model]. All but texts, seeds and counts are places in the lists beside. ``given`` are
+    arms that existed already, so that they have no seed. Seeds are text: the bits of a script's number are too few.
     """
-    found, start = view.flipped, _start(view)
+    found, start, given = view.flipped, _start(view), _given(view)
     blocks = list(dict.fromkeys((c.model, c.train) for c in found.cells))
     arms, tasks = (list(dict.fromkeys(getattr(c, name) for c in found.cells)) for name in ("arm", "task"))
     subjects = sorted({item.subject for item in found.items})
@@ -107,6 +113,7 @@ def data(view: View) -> dict[str, Any]:
         "subjects": subjects,
         "recommended": [arms.index(best[block]) if block in best else -1 for block in blocks],
         "start": {"block": 0, "arm": arms.index(start[first])},
+        "given": [place for place, arm in enumerate(arms) if arm in given],
         "silent": [found.silent.get(task, "") for task in tasks],
         "cells": [
             [blocks.index((c.model, c.train)), arms.index(c.arm), tasks.index(c.task), c.role.replace("_", "-"),
@@ -115,7 +122,7 @@ def data(view: View) -> dict[str, Any]:
         ],
         "items": [_item(item, tasks, subjects, models) for item in found.items],
         "flips": [
-            [f.cell, f.item, int(f.is_lost), sum(1 << i for i, moved in enumerate(f.under) if moved), f.answers]
+            [f.cell, f.item, int(f.is_lost), "".join("1" if moved else "0" for moved in f.under), f.answers]
             for f in found.flips
         ],
     }  # fmt: skip
@@ -133,21 +140,22 @@ def _item(item: FlippedItem, tasks: list[str], subjects: list[str], models: list
 
 def _tables(view: View) -> tuple[Table, ...]:
     """The most consistent losses of the arm that is recommended, for each model and train task."""
-    found, tables = view.flipped, []
+    found, given, tables = view.flipped, _given(view), []
     for i, ((model, train), arm) in enumerate(_start(view).items()):
         cells = {n for n, c in enumerate(found.cells) if (c.model, c.train, c.arm) == (model, train, arm)}
         mine = [f for f in found.flips if f.cell in cells and f.is_lost]
         mine = sorted(mine, key=lambda f: -sum(f.under) / len(f.under))[:MOST]
-        rows = tuple(_row(found, flip) for flip in mine)
+        rows = tuple(_row(found, flip, arm in given) for flip in mine)
         of = sum(found.cells[n].lost for n in cells)
-        some = f" (the {len(rows)} under most seeds, of {of:,})" if len(rows) < of else ""
+        which = f"{len(rows)}" if arm in given else f"the {len(rows)} under most seeds,"
+        some = f" ({which} of {of:,})" if len(rows) < of else ""
         caption = f"Right before, wrong with {arm}, {where(view, model, train)}{some}"
         empty = "No answer that was right became wrong."
         tables.append(Table(f"flipped-{i}", caption, _HEADS, rows, (4,), empty, is_folded=True))
     return tuple(tables)
 
 
-def _row(found: Flipped, flip: Flip) -> tuple[Cell, ...]:
+def _row(found: Flipped, flip: Flip, is_given: bool) -> tuple[Cell, ...]:
     item, cell = found.items[flip.item], found.cells[flip.cell]
     right = item.target if item.answer is None else item.choices[item.answer]
     place = ", ".join(part for part in (cell.task, item.subject.replace("_", " "), item.item) if part)
@@ -156,7 +164,7 @@ def _row(found: Flipped, flip: Flip) -> tuple[Cell, ...]:
         Cell(right or w.NOTHING),
         Cell(_said(item, item.before.get(cell.model, ""))),
         Cell(_by_seed(cell, item, flip)),
-        Cell(f"{sum(flip.under)} of {len(flip.under)}"),
+        Cell(w.NOTHING if is_given else f"{sum(flip.under)} of {len(flip.under)}"),
     )
 
 

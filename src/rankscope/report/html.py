@@ -110,7 +110,7 @@ def _facts(view: View) -> tuple[tuple[str, str], ...]:
     facts += [(f"trained on {', '.join(view.train)}", "")] if trained else []
     facts.append((f"{len(view.arms)} arms", ""))
     facts += [(f"{plural(len(view.seeds), 'seed')} ({', '.join(map(str, view.seeds))})", "")] if trained else []
-    facts.append((f"{len(view.runs)} runs", ""))
+    facts.append((plural(len(view.counted), "run"), ""))
     facts += [(f"{len(view.dropped)} stopped early", "stopped")] if view.dropped else []
     facts += [(f"{len(view.failures)} failed", "gaps")] if view.failures else []
     facts += [(f"unfinished: {plural(len(view.missing), 'gap')}", "gaps")] if view.missing else []

@@ -23,7 +23,7 @@ def verdict(view: View) -> str:
     if not rows:
         return "" if view.verdicts else view.verdict
     said = [f"{_place(view, a)}use {a.choice.arm} ({a.choice.span} can be the best): {_against(view, a)}" for a in rows]
-    return _sentences(said, len(view.blocks))
+    return _sentences(said)
 
 
 def performance(view: View) -> str:
@@ -35,9 +35,7 @@ def performance(view: View) -> str:
         if ranked:
             place = _named(view, model, train)
             said.append(f"{place}{_range_of_gains(ranked)}; {_matching(view, model, train, ranked)}")
-    return (
-        _sentences(said, len(view.blocks)) or "No arm has both a finished run and a scored base, so nothing compares."
-    )
+    return _sentences(said) or "No arm has both a finished run and a scored base, so nothing compares."
 
 
 def forgetting(view: View) -> str:
@@ -50,7 +48,7 @@ def forgetting(view: View) -> str:
         lost = [f"{h.arm} {w.change(h.forgotten, 'accuracy')}" for h in mine if h.forgotten]
         if lost:
             said.append(f"{_named(view, model, train)}points forgotten, pooled: {w.listing(lost)}")
-    text = _sentences(said, len(view.blocks))
+    text = _sentences(said)
     return f"{text or 'Pooled forgetting is not measured.'} {_alarms(view)}"
 
 
@@ -76,7 +74,7 @@ def money(view: View) -> str:
 
 def method(view: View) -> str:
     """How much the page rests on, and how much of it failed or is missing."""
-    runs = len([r for r in view.runs if r.role == "final" and r.status == "done"])
+    runs = len([r for r in view.counted if r.role == "final" and r.status == "done"])
     tried = f", {len(view.trials)} tries of a learning rate" if view.trials else ""
     failed = f"{len(view.failures)} failed" if view.failures else "none failed"
     gaps = f"{w.plural(len(view.missing), 'gap')} left" if view.missing else "nothing is missing"
@@ -168,8 +166,8 @@ def _named(view: View, model: str, train: str) -> str:
     return f"{place[:1].upper()}{place[1:]}: "
 
 
-def _sentences(said: list[str], total: int) -> str:
+def _sentences(said: list[str]) -> str:
     """At most `SPOKEN` of them, each a sentence, and how many more there are."""
     told = [f"{text[:1].upper()}{text[1:]}." for text in said[:SPOKEN]]
-    more = total - len(told)
-    return " ".join([*told, *([f"{more} more below."] if said and more > 0 else [])])
+    more = len(said) - len(told)
+    return " ".join([*told, *([f"{more} more below."] if more else [])])

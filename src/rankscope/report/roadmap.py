@@ -7,8 +7,11 @@ commands of this version are named; what it can't do yet is called that.
 
 from __future__ import annotations
 
+from itertools import count, islice
+
 from rankscope.records import GIVEN
 from rankscope.report import wording as w
+from rankscope.report.answer_rows import Advice
 from rankscope.report.cells import Cell, Section, Step, Table, columns
 from rankscope.report.view import View
 
@@ -26,9 +29,9 @@ def process(view: View) -> Section:
 
 def _base(view: View) -> Step:
     scored = [b for b in view.base if b.estimate]
-    open_ones = [b.task for b in scored if b.is_above_chance is False]
+    open_ones = list(dict.fromkeys(b.task for b in scored if b.is_above_chance is False))
     flag = f"; not above chance on {w.listing(open_ones)}" if open_ones else ""
-    text = f"{w.listing(view.models)}: scored untouched on {w.plural(len(scored), 'task')}{flag}."
+    text = f"{w.listing(view.models)}: scored untouched on {w.plural(len({b.task for b in scored}), 'task')}{flag}."
     return Step("Base", text if scored else "Not scored yet.", DONE if scored else NEXT)
 
 
@@ -36,7 +39,7 @@ def _train(view: View) -> Step:
     trained = [a for a in view.arms if a.kind not in ("base", *GIVEN)]
     if not trained:
         return Step("Train", "Nothing is trained here: the arms existed already.", DONE)
-    runs = [r for r in view.runs if r.role == "final" and r.arm in {a.name for a in trained}]
+    runs = [r for r in view.counted if r.role == "final" and r.arm in {a.name for a in trained}]
     done, failed = (sum(r.status == status for r in runs) for status in ("done", "failed"))
     parts = [f"{w.plural(len(trained), 'arm')} on {w.listing(view.train)}, {w.plural(len(view.seeds), 'seed')}",
              f"{w.plural(done, 'run')} finished"]  # fmt: skip
@@ -48,7 +51,8 @@ def _train(view: View) -> Step:
 
 
 def _evaluate(view: View) -> Step:
-    cells = [t for t in view.transfer]
+    out = {(d.model, d.train, d.arm) for d in view.dropped if d.is_out}
+    cells = [t for t in view.transfer if (t.model, t.train, t.arm) not in out]
     there = [t for t in cells if t.effect is not None]
     tasks = {t.task for t in there}
     text = f"{len(there)} of {len(cells)} pairs of arm and task scored, over {w.plural(len(tasks), 'task')}; "
@@ -110,7 +114,7 @@ def study_file(view: View) -> str:
 def _discovery(view: View) -> list[Row]:
     file, run = study_file(view), "rankscope demo" if _is_demo(view) else f"rankscope run {study_file(view)}"
     chosen = [a.choice.arm for a in view.advice if a.choice.arm]
-    runs = [r for r in view.runs if r.role == "final" and r.status == "done"]
+    runs = [r for r in view.counted if r.role == "final" and r.status == "done"]
     state = DONE if runs and not view.missing and not view.failures else PARTLY if runs else NEXT
     left = [f"{len(view.failures)} failed"] * bool(view.failures) + [f"{len(view.missing)} left"] * bool(view.missing)
     said = f"{w.plural(len(runs), 'run')} finished" + "".join(f", {text}" for text in left)
@@ -130,13 +134,14 @@ def _discovery(view: View) -> list[Row]:
 
 def _pilot(view: View) -> list[Row]:
     file = study_file(view)
-    asked = [a for a in view.advice if a.choice.open_question]
+    asked = [a for a in view.advice if a.choice.open_question and _seeds_help(view, a)]
     known = [n for a in asked if a.choice.needed and (n := a.choice.needed.seeds)]
     seeds = max([*known, 2 * max(len(view.seeds), 1)]) if asked else 0
     kept = next((a.retain for a in view.advice if a.retain is not None), None)
     rows: list[Row] = []
     if asked:
-        listed = ",".join(map(str, range(min(seeds, 99))))
+        fresh = (seed for seed in count() if seed not in view.seeds)  # those of the study stay, with what they cost
+        listed = ",".join(map(str, [*view.seeds, *islice(fresh, max(0, min(seeds, 99) - len(view.seeds)))]))
         rows.append(("Pilot", "Settle what is open with more seeds", asked[0].choice.open_question, NEXT,
                      f'rankscope run {file} --set "training.seeds=[{listed}]"' if seeds <= 20 else
                      f"rankscope plan {file}  ({seeds} seeds would be needed)"))  # fmt: skip
@@ -155,16 +160,26 @@ def _pilot(view: View) -> list[Row]:
     return rows
 
 
+def _seeds_help(view: View, advice: Advice) -> bool:
+    """Whether more seeds could settle it, as far as is known. From one seed nothing is known of what others do."""
+    needed = advice.choice.needed
+    return needed is None or needed.seeds is not None or len(view.seeds) == 1
+
+
 def _integration(view: View) -> list[Row]:
-    arm = next((a.choice.arm for a in view.advice if a.choice.arm), None) or "ARM"
-    place = view.advice[0].train if view.advice else ""
-    train = f', train="{place}"' if len(view.train) > 1 and place else ""
-    seed = view.seeds[0] if view.seeds else 0
-    take = f'Study.load("{study_file(view)}").result("runs").adapter("{arm}", seed={seed}{train}).save("{arm}")'
+    last = ("Integration", "Gate, serve and monitor it", "not in this version", ABSENT, w.NOTHING)
+    chosen = next((a for a in view.advice if a.choice.arm), None)
+    if chosen is None:
+        return [last]
+    arm, seed = chosen.choice.arm, view.seeds[0] if view.seeds else 0
+    train = f', train="{chosen.train}"' if len(view.train) > 1 else ""
+    model = f', model="{chosen.model}"' if len(view.models) > 1 else ""
+    found = f'Study.load("{study_file(view)}").result("runs").adapter("{arm}", seed={seed}{train}{model})'
+    take = f'{found}.save("{arm}")'
     return [
         ("Integration", "Take the adapter out, in PEFT's format", "Python", NEXT, take),
         ("Integration", "Audit it, layer by layer", "no training", NEXT, f"rankscope audit {arm}"),
         ("Integration", "Cut it to the rank it uses", "", NEXT,
          f"rankscope adapter truncate {arm} --energy 0.99 -o {arm}-99"),
-        ("Integration", "Gate, serve and monitor it", "not in this version", ABSENT, w.NOTHING),
+        last,
     ]  # fmt: skip

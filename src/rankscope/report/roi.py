@@ -104,7 +104,7 @@ def _over_full(row: Headline, full: str | None, against: list[Effect]) -> Quanti
         return Quantity(0.0)
     if full is None:
         return Quantity(None, reason=NO_FULL)
-    found = [e for e in against if e.contrast.arm == row.arm]
+    found = [e for e in against if e.contrast.arm == row.arm and row.gain and e.task == row.gain.task]
     if len(found) != 1:
         return Quantity(None, reason="the gain was not compared with full SFT's")
     if found[0].metric == "cross_entropy":

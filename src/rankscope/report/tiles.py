@@ -48,7 +48,8 @@ def rows(view: View) -> tuple[Row, ...]:
 def _rank(advice: Advice | None, end: int) -> Tile:
     label = ("Optimal rank (min)", "Optimal rank (max)")[end]
     if advice is None or advice.choice.ranks is None:
-        return Tile(label, w.NOTHING, "", advice.choice.reason if advice else "No LoRA arm has in-domain scores.")
+        why = advice.choice.reason if advice else "No LoRA arm has in-domain scores in one unit."
+        return Tile(label, w.NOTHING, "", why)
     which, choice = ("lowest", "highest")[end], advice.choice
     source = f"The {which} rank that is not excluded as the best at 95 %, all ranks judged together"
     if choice.awaited:

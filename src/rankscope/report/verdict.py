@@ -49,6 +49,14 @@ class Block:
     def in_domain(self) -> Effect | None:
         return next((h.gain for h in self.headlines if h.gain), None)
 
+    def ranks(self, headlines: list[Headline]) -> str:
+        """'ranks 4 and 8'; the arms' names where the study has several arms of one rank."""
+        every = [h.rank for h in self.headlines if h.kind == "lora"]
+        if len(set(every)) < len(every):
+            return w.listing([h.arm for h in headlines])
+        found = sorted({h.rank for h in headlines if h.rank is not None})
+        return ("rank " if len(found) == 1 else "ranks ") + w.listing([str(r) for r in found])
+
     def against_full(self, arm: str) -> Effect | None:
         """The arm's in-domain difference to full SFT, on the task the gain is about."""
         task = self.in_domain.task if self.in_domain else None
@@ -101,7 +109,7 @@ def _lead(block: Block) -> str:
     enough, reason = _enough(block, ranked, full)
     text = f"{block.about}: {reason}"
     if enough:
-        text += _retained(enough)
+        text += _retained(block, enough)
     return f"{text}.{_range(block)}{_scope(block)}"
 
 
@@ -129,20 +137,22 @@ def _recommended(block: Block) -> list[tuple[str, str]]:
     return [("Recommended", f"{choice.reason}.{open_question}{more}")]
 
 
-def _retained(enough: list[Headline]) -> str:
+def _retained(block: Block, enough: list[Headline]) -> str:
     """What is said of the retention of the ranks that are enough; silence would read as a promise."""
     kept, lost = [h for h in enough if h.kept == SHOWN], [h for h in enough if h.kept == LOST]
     each = len(enough) > 1
     if len(kept) == len(enough):
         return ", and retention is shown within the margin" + (" for each of them" if each else "")
     if kept:
-        return f", and of these retention is shown within the margin for {_ranks(kept)}"
+        return f", and of these retention is shown within the margin for {block.ranks(kept)}"
     if len(lost) == len(enough):
         return ", but each of them forgot" if each else ", but it forgot"
     if all(h.kept == NO_DATA for h in enough):
         return "; retention has not been measured"
     text = ", but no rank among them" if each else ", but it"
-    return f"{text} is {'' if each else 'not '}shown to be retained" + (f" ({_ranks(lost)} forgot)" if lost else "")
+    return f"{text} is {'' if each else 'not '}shown to be retained" + (
+        f" ({block.ranks(lost)} forgot)" if lost else ""
+    )
 
 
 def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tuple[list[Headline], str]:
@@ -154,21 +164,32 @@ def _enough(block: Block, ranked: list[Headline], full: Headline | None) -> tupl
     if full is None:
         if not learned:
             return [], "no rank is shown to have learned anything"
-        return learned, f"{_ranks(learned)} learned; there is no full SFT to say whether that is enough"
+        return learned, f"{block.ranks(learned)} learned; {_no_full(block)} to say whether that is enough"
     if _word(full.gain) != "better":
-        which = f"; {_ranks(learned)} did" if learned else ", and neither is any rank"
+        which = f"; {block.ranks(learned)} did" if learned else ", and neither is any rank"
         return [], f"full SFT is not shown to have learned, so it can't serve as the yardstick{which}"
     words = {h.arm: _word(block.against_full(h.arm)) for h in ranked}
     enough = [h for h in learned if words[h.arm] in ("equivalent", "better")]
     if not enough:
-        return [], _not_enough(ranked, words, margin)
-    text = f"rank {enough[0].rank} is the lowest rank shown to learn as much as full SFT (to within {margin}, or more)"
+        return [], _not_enough(block, ranked, words, margin)
+    which = block.ranks(enough[:1])
+    text = f"{which} is the lowest rank shown to learn as much as full SFT (to within {margin}, or more)"
+    if not which.startswith("rank "):
+        text = f"{which} is the one arm shown to learn as much as full SFT (to within {margin}, or more)"
     if len(enough) > 1:
-        text = f"{_ranks(enough)} are shown to learn as much as full SFT (to within {margin}, or more)"
+        text = f"{block.ranks(enough)} are shown to learn as much as full SFT (to within {margin}, or more)"
     return enough, text
 
 
-def _not_enough(ranked: list[Headline], words: dict[str, str], margin: str) -> str:
+def _no_full(block: Block) -> str:
+    """Why full SFT says nothing."""
+    full = next((h for h in block.headlines if h.kind == "full"), None)
+    if full is None:
+        return "there is no full SFT"
+    return "full SFT has no score in domain " + ("(runs failed)" if full.num_failed else "yet")
+
+
+def _not_enough(block: Block, ranked: list[Headline], words: dict[str, str], margin: str) -> str:
     """What is known of each rank when none is shown to be enough."""
     left = [h for h in ranked if words[h.arm] == "undecided"]
     close = [h for h in ranked if words[h.arm] in ("equivalent", "better")]
@@ -177,16 +198,18 @@ def _not_enough(ranked: list[Headline], words: dict[str, str], margin: str) -> s
     clauses = []
     if left:
         what = "to learn as much as" if close else f"to be within {margin} of"
-        clauses.append(f"no rank is shown {what} full SFT; {_ranks(left)} can't be ruled out either")
+        clauses.append(f"no rank is shown {what} full SFT; {block.ranks(left)} can't be ruled out either")
     if close:
         own = "its" if len(close) == 1 else "their"
         clauses.append(
-            f"{_ranks(close)} did not fall behind full SFT beyond {margin}, but no gain of {own} own is shown"
+            f"{block.ranks(close)} did not fall behind full SFT beyond {margin}, but no gain of {own} own is shown"
         )
     if worse:
-        clauses.append(f"{_ranks(worse)} learned less than full SFT")
+        clauses.append(f"{block.ranks(worse)} learned less than full SFT")
     if missing:
-        clauses.append(f"{_ranks(missing)} {'has' if len(missing) == 1 else 'have'} not been compared with full SFT")
+        clauses.append(
+            f"{block.ranks(missing)} {'has' if len(missing) == 1 else 'have'} not been compared with full SFT"
+        )
     return "; ".join(clauses)
 
 
@@ -263,11 +286,8 @@ def _format(block: Block) -> list[tuple[str, str]]:
         for shot in row.few_shot:
             if row.task == block.in_domain.task and shot.lift is not None:
                 lift = w.change(shot.lift, row.metric)
-                rise = (
-                    "so part of the gain may be format"
-                    if shot.lift.low > 0
-                    else "so format alone does not explain a gain"
-                )
+                is_better = shot.lift.high < 0 if w.is_nats(row.metric) else shot.lift.low > 0
+                rise = "so part of the gain may be format" if is_better else "so format alone does not explain a gain"
                 if shot.lift.low <= 0 <= shot.lift.high:
                     rise = "which does not show an effect of format"
                 change = f"{lift} {w.unit(row.metric)}"
@@ -310,11 +330,6 @@ def _scope(block: Block) -> str:
 
 
 _WITHOUT_GAIN = (_kept, _alarms, _open, _left_out, _gaps)
-
-
-def _ranks(headlines: list[Headline]) -> str:
-    ranks = sorted({h.rank for h in headlines if h.rank is not None})
-    return ("rank " if len(ranks) == 1 else "ranks ") + w.listing([str(r) for r in ranks])
 
 
 def _word(effect: Effect | None) -> str:

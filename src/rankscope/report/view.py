@@ -122,6 +122,11 @@ class View:
         """(model, train task) pairs, in reading order."""
         return tuple((model, train) for model in self.models for train in self.train)
 
+    @property
+    def counted(self) -> tuple[RunRow, ...]:
+        """The runs as a plan counts them: those that are trained; all where the study trains nothing."""
+        return tuple(r for r in self.runs if r.train) or self.runs
+
     def tasks_of(self, train: str) -> tuple[str, ...]:
         """Tasks that the arms of a train task are judged on: in domain, then cross-domain, then retention."""
         order = ("in_domain", "cross_domain", "retention")

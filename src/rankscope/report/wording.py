@@ -137,11 +137,11 @@ def portion(share: float) -> str:
 
 
 def count(value: float | int | None) -> str:
-    """A count in full below 10,000, else with k, M or B."""
+    """A count in full below 10,000, else with k, M, B, T or P (10^3 to 10^15)."""
     if value is None:
         return NOTHING
-    for name, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= 10 * size or (name != "k" and value >= size):
+    for name, size in (("P", 1e15), ("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= (10 * size if name == "k" else 0.9995 * size):  # what would be rounded to 1,000 of the next smaller
             return f"{value / size:.3g} {name}"
     return f"{value:,.0f}"
 

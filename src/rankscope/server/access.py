@@ -75,7 +75,9 @@ class Pass:
 
     @property
     def cookie(self) -> str:
-        return f"{self.cookie_name}={self._cookie}; Path=/; HttpOnly; SameSite=Strict"
+        # Lax, not Strict: after a click in a terminal that is a web page, the way on from the token's address counts as
+        # begun by that page. What other pages fetch or embed still comes without it.
+        return f"{self.cookie_name}={self._cookie}; Path=/; HttpOnly; SameSite=Lax"
 
 
 class Guard:

@@ -46,9 +46,13 @@ class Fresh:
         self._rests_until = 0.0
 
     def get(self, version: str, patience: float = 0.0) -> Made | None:
-        """The last one made; asks for a new one if the store has changed since. Waits only where there is none yet."""
+        """The last one made; asks for a new one if the store has changed since, or it could not be made.
+
+        Waits only where there is none yet.
+        """
         with self._lock:
-            is_stale = self._made is None or self._made.version != version
+            # What kept it from being made may be over (a folder is back) without the store having changed.
+            is_stale = self._made is None or self._made.version != version or bool(self._made.problem)
             is_asked = is_stale and not self._is_at_work and time.monotonic() >= self._rests_until
             self._is_at_work |= is_asked
         if is_asked:

@@ -2,7 +2,7 @@
 // the piece of the share asked for is picked and drawn. No statistics, no words of its own.
 (function () {
   "use strict";
-  var SVG = "http://www.w3.org/2000/svg", count = 0;
+  var SVG = "http://www.w3.org/2000/svg";
 
   function make(name, parent, attributes, text) {
     var svg = parent.namespaceURI === SVG || name === "svg";
@@ -147,7 +147,7 @@
   }
 
   window.rankscope.widget("frontier", function (box, data) {
-    var id = (box.id || "frontier") + "-" + count++, words = data.words;
+    var id = box.id, words = data.words;
     make("p", box, { class: "title" }, words.title);
     var ui = controls(box, data, id);
     var live = make("div", box, { class: "answer", role: "status" });

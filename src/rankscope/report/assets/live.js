@@ -3,72 +3,71 @@
 // fields and charts that haven't changed are kept. Asks nobody but the server that sent the page.
 (function () {
   "use strict";
-  var EVERY = 2000;
+  var EVERY = 2000, KEPT = "rankscope-kept " + location.pathname, SVG = "http://www.w3.org/2000/svg";
   var told = JSON.parse(document.getElementById("live").textContent), shown = told.version, isBusy = false;
+
+  // ---- the bar: made once, then only changed, since a link that is replaced loses the focus
+
   var bar = document.body.appendChild(document.createElement("aside"));
   bar.id = "live-bar";
   bar.setAttribute("aria-label", "How the study goes");
   bar.hidden = true;
 
-  function part(kind, text) {
-    var box = document.createElement("span");
-    box.className = kind;
-    box.textContent = text;
-    return box;
+  function piece(tag, kind) {
+    var node = bar.appendChild(document.createElement(tag));
+    if (kind) { node.className = kind; }
+    node.hidden = true;
+    return node;
   }
 
-  function home() {
-    var link = document.createElement("a");
-    link.href = "/";
-    link.textContent = "All studies of this store";
-    return link;
+  var said = piece("span", "said"), runs = piece("progress"), work = piece("span", "part");
+  var loss = piece("span", "part"), curve = loss.appendChild(document.createElementNS(SVG, "svg"));
+  var line = curve.appendChild(document.createElementNS(SVG, "path"));
+  var lossText = loss.appendChild(document.createTextNode("")), problem = piece("span", "problem"), home = piece("a");
+  runs.setAttribute("aria-label", "Runs done");
+  home.href = "/";
+  home.textContent = "All studies of this store";
+  curve.setAttribute("viewBox", "0 0 100 20");
+  curve.setAttribute("preserveAspectRatio", "none");
+  curve.setAttribute("aria-hidden", "true");
+
+  function put(node, text) {
+    node.hidden = !text;
+    if (node.textContent !== text) { node.textContent = text; }
   }
 
-  // ---- the bar
-
-  function curve(losses) {
-    var space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg");
-    var line = svg.appendChild(document.createElementNS(space, "path"));
+  function path(losses) {
     var steps = losses.map(function (p) { return p[0]; }), values = losses.map(function (p) { return p[1]; });
     var first = steps[0], wide = steps[steps.length - 1] - first || 1;
     var low = Math.min.apply(null, values), tall = Math.max.apply(null, values) - low || 1;
-    svg.setAttribute("viewBox", "0 0 100 20");
-    svg.setAttribute("preserveAspectRatio", "none");
-    svg.setAttribute("aria-hidden", "true");
-    line.setAttribute("d", losses.map(function (p, i) {
+    return losses.map(function (p, i) {
       var x = 100 * (p[0] - first) / wide, y = 19 - 18 * (p[1] - low) / tall;
       return (i ? "L" : "M") + x.toFixed(2) + " " + y.toFixed(2);
-    }).join(""));
-    return svg;
+    }).join("");
   }
 
   function show(state) {
-    var parts = [];
+    var losses = state.losses || [];
     bar.setAttribute("data-state", state.running ? "running" : "still");
-    if (state.said) { parts.push(part("said", state.said)); }
-    if (state.running && state.total) {
-      var done = document.createElement("progress");
-      done.max = state.total;
-      done.value = state.done;
-      done.setAttribute("aria-label", "Runs done");
-      parts.push(done);
+    put(said, state.said || "");
+    runs.hidden = !(state.running && state.total);
+    if (!runs.hidden) { runs.max = state.total; runs.value = state.done; }
+    put(work, state.work || "");
+    loss.hidden = losses.length < 2;
+    if (!loss.hidden) {
+      line.setAttribute("d", path(losses));
+      var last = losses[losses.length - 1][1].toFixed(3);
+      lossText.data = " training loss so far " + last + ": unfinished, in no estimate";
     }
-    if (state.work) { parts.push(part("part", state.work)); }
-    if (state.losses && state.losses.length > 1) {
-      var last = state.losses[state.losses.length - 1];
-      var loss = part("part", "training loss so far " + last[1].toFixed(3) + ": unfinished, in no estimate");
-      loss.prepend(curve(state.losses), " ");
-      parts.push(loss);
-    }
-    if (state.problem) { parts.push(part("problem", state.problem)); }
-    if (parts.length && location.pathname !== "/") { parts.push(home()); }
-    bar.replaceChildren.apply(bar, parts);
-    bar.hidden = !parts.length;
+    put(problem, state.problem || "");
+    bar.hidden = [said, runs, work, loss, problem].every(function (node) { return node.hidden; });
+    home.hidden = bar.hidden || location.pathname === "/";
   }
 
   function lost(words) {
     bar.setAttribute("data-state", "lost");
-    bar.replaceChildren(part("said", words));
+    [runs, work, loss, problem].forEach(function (node) { node.hidden = true; });
+    put(said, words);
     bar.hidden = false;
   }
 
@@ -81,6 +80,10 @@
       found[key + "|" + again] = element;
     });
     return found;
+  }
+
+  function keyOf(known, element) {
+    return Object.keys(known).find(function (key) { return known[key] === element; });
   }
 
   function all(root, selector) { return [].slice.call(root.querySelectorAll(selector)); }
@@ -107,6 +110,13 @@
     });
   }
 
+  // Whatever can hold the focus, by the nearest holder with an id, its tag and its place among such.
+  function stops(root) {
+    return named(all(root, "a[href], button, summary, input, select, textarea, [tabindex]"), function (element) {
+      return (element.id || holder(element)) + "|" + element.tagName;
+    });
+  }
+
   function place(root) {
     var found = null;
     all(root, "section[id], table[id], .canvas[id]").some(function (element) {
@@ -123,40 +133,61 @@
     if (element) { window.scrollBy(0, element.getBoundingClientRect().top - found.top); }
   }
 
+  // A widget with more to remember than its fields has ``keep`` on its box, and ``recall``, which is told that later.
   function remember(root) {
-    var kept = { open: {}, scrolled: {}, fields: {}, place: place(root), focus: null };
-    var known = folds(root), rolled = boxes(root), asked = fields(root);
+    var kept = { open: {}, scrolled: {}, fields: {}, widgets: {}, place: place(root) };
+    var known = folds(root), rolled = boxes(root), asked = fields(root), focused = document.activeElement;
     Object.keys(known).forEach(function (key) {
       kept.open[key] = known[key].open;
-      if (known[key].querySelector("summary") === document.activeElement) { kept.focus = ["fold", key]; }
+      if (known[key].querySelector("summary") === focused) { kept.fold = key; }
     });
     Object.keys(rolled).forEach(function (key) { kept.scrolled[key] = [rolled[key].scrollLeft, rolled[key].scrollTop]; });
-    Object.keys(asked).forEach(function (key) {
-      kept.fields[key] = [asked[key].value, asked[key].checked];
-      if (asked[key] === document.activeElement) { kept.focus = ["field", key]; }
-    });
+    Object.keys(asked).forEach(function (key) { kept.fields[key] = [asked[key].value, Boolean(asked[key].checked)]; });
+    all(root, ".widget[id]").forEach(function (box) { if (box.keep) { kept.widgets[box.id] = box.keep(); } });
+    kept.focus = keyOf(stops(root), focused);
     return kept;
   }
 
+  // A radio that wasn't chosen is left to the one that was: where none is chosen, a widget can't say what it shows.
+  function refill(field, was) {
+    if (!was || (field.type === "radio" && !was[1])) { return; }
+    if (field.value === was[0] && Boolean(field.checked) === was[1]) { return; }
+    var isSelect = field.tagName === "SELECT", options = isSelect ? [].slice.call(field.options) : [];
+    if (isSelect && !options.some(function (option) { return option.value === was[0]; })) { return; }
+    if (field.type === "radio" || field.type === "checkbox") { field.checked = was[1]; } else { field.value = was[0]; }
+    ["input", "change"].forEach(function (kind) { field.dispatchEvent(new Event(kind, { bubbles: true })); });
+  }
+
   function restore(root, kept) {
-    var known = folds(root), rolled = boxes(root), asked = fields(root);
-    Object.keys(known).forEach(function (key) { if (key in kept.open) { known[key].open = kept.open[key]; } });
-    Object.keys(asked).forEach(function (key) {
-      var was = kept.fields[key], field = asked[key];
-      if (!was || (field.value === was[0] && field.checked === was[1])) { return; }
-      if (field.type === "radio" || field.type === "checkbox") { field.checked = was[1]; } else { field.value = was[0]; }
-      ["input", "change"].forEach(function (kind) { field.dispatchEvent(new Event(kind, { bubbles: true })); });
+    var asked = fields(root);
+    Object.keys(asked).forEach(function (key) { refill(asked[key], kept.fields[key]); });
+    all(root, ".widget[id]").forEach(function (box) {
+      if (box.recall && box.id in kept.widgets) { box.recall(kept.widgets[box.id]); }
     });
+    // Only now: what is filtered brings folds of its own.
+    var known = folds(root), rolled = boxes(root);
+    Object.keys(known).forEach(function (key) { if (key in kept.open) { known[key].open = kept.open[key]; } });
     Object.keys(rolled).forEach(function (key) {
       var was = kept.scrolled[key];
       if (was) { rolled[key].scrollLeft = was[0]; rolled[key].scrollTop = was[1]; }
     });
-    if (kept.focus) {
-      var found = kept.focus[0] === "fold" ? known[kept.focus[1]] : asked[kept.focus[1]];
-      found = found && kept.focus[0] === "fold" ? found.querySelector("summary") : found;
-      if (found) { found.focus({ preventScroll: true }); }
-    }
+    var head = known[kept.fold] && known[kept.fold].querySelector("summary"), found = head || stops(root)[kept.focus];
+    if (found) { found.focus({ preventScroll: true }); }
     goTo(kept.place);
+  }
+
+  // Over a reload, in this tab alone; the browser itself finds the place again.
+  function keepOver(kept) {
+    kept.place = null;
+    try { window.sessionStorage.setItem(KEPT, JSON.stringify(kept)); } catch (refused) { return; }
+  }
+
+  function keptOver() {
+    try {
+      var text = window.sessionStorage.getItem(KEPT);
+      window.sessionStorage.removeItem(KEPT);
+      return JSON.parse(text);
+    } catch (refused) { return null; }
   }
 
   // ---- the new page in the place of the old one
@@ -194,11 +225,14 @@
     var fresh = new DOMParser().parseFromString(text, "text/html");
     var main = document.querySelector("main"), next = fresh.querySelector("main");
     if (!next) { return; }
-    if (needsMore(fresh)) { location.reload(); return; }
+    if (needsMore(fresh)) { keepOver(remember(main)); location.reload(); return; }
     var kept = remember(main), before = specs(document), after = specs(fresh);
     shown = JSON.parse(fresh.getElementById("live").textContent).version;
     var nav = document.querySelector(".top nav"), left = nav ? nav.scrollLeft : 0, links = fresh.querySelector(".top nav");
-    if (nav && links) { nav.replaceChildren.apply(nav, [].slice.call(links.childNodes)); nav.scrollLeft = left; }
+    if (nav && links && nav.textContent !== links.textContent) {
+      nav.replaceChildren.apply(nav, [].slice.call(links.childNodes));
+      nav.scrollLeft = left;
+    }
     document.title = fresh.title;
     next = document.adoptNode(next);
     carry(main, next, before, after);
@@ -238,7 +272,10 @@
     }).then(function () { isBusy = false; });
   }
 
-  document.querySelector("footer p").textContent = "Made by rankscope, live: it is sent by this machine, to this machine.";
+  var before = keptOver();
+  if (before) { restore(document.querySelector("main"), before); }
+  document.querySelector("footer p").textContent =
+    "Made by rankscope, live: it is sent by this machine, to this machine.";
   document.addEventListener("visibilitychange", ask);
   setInterval(ask, EVERY);
   ask();

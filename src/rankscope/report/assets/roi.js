@@ -2,11 +2,12 @@
 // Prices start empty. Text goes in as text only; nothing leaves the page.
 (function (rankscope) {
   "use strict";
-  var roi = rankscope.roi;
+  var roi = rankscope.roi, PAUSE = 700;
   var COLUMNS = [["A year's cost", "cost"], ["Savings a year", "savings"], ["Engineer hours", "engineer_hours_reclaimed"],
     ["GPU hours", "gpu_hours_reclaimed"], ["Months to pay", "break_even_months"], ["Cost per point", "cost_per_point"]];
   var NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i;
-  var count = 0;
+  // Text like 2,000,000 could also be three values.
+  var GROUPED = /^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$/;
 
   function make(tag, attributes, children) {
     var node = document.createElement(tag);
@@ -15,11 +16,6 @@
     });
     [].concat(children === undefined ? [] : children).forEach(function (child) { node.append(child); });
     return node;
-  }
-
-  function labelled(label, control, more) {
-    control.id = control.id || "roi-" + (count += 1);
-    return make("div", { "class": "roi-field" }, [make("label", { "for": control.id }, label), control].concat(more || []));
   }
 
   function choice(options, selected) {
@@ -31,10 +27,13 @@
   // ---- one typed number, or three
 
   function triple(text, entry) {
-    var parts = text.replace(/^\[|\]$/g, "").split(",").map(function (part) { return part.trim(); });
-    if ((parts.length !== 1 && parts.length !== 3) || !parts.every(function (part) { return NUMBER.test(part); })) {
-      throw new Error("one number, or three: low, base, high");
+    var list = /^\[(.*)\]$/.exec(text), parts = (list ? list[1] : text).split(",");
+    if (!list && GROUPED.test(text)) {
+      throw new Error("no thousands separators; three values in brackets: [low, base, high]");
     }
+    parts = parts.map(function (part) { return part.trim(); });
+    var isOne = parts.length === 1 && !list, isNumeric = parts.every(function (part) { return NUMBER.test(part); });
+    if (!isNumeric || !(isOne || parts.length === 3)) { throw new Error("one number, or three: low, base, high"); }
     var values = parts.map(Number);
     if (!values.every(isFinite)) { throw new Error("one number, or three: low, base, high"); }
     if (entry.is_positive && values.some(function (x) { return x <= 0; })) { throw new Error("must be greater than 0"); }
@@ -129,8 +128,10 @@
   // ---- the widget
 
   rankscope.widget("roi", function (box, data) {
-    var fields = {}, examples = new Set(), outputs = {};
-    var caseBox = choice(data.cases.map(function (c, i) { return [String(i), c.model + ", trained on " + c.train]; }), "0");
+    var fields = {}, examples = new Set(), outputs = {}, count = 0, pause = null;
+    // Chosen by name: a live page makes this anew, and the places of cases and arms shift when one is added.
+    var caseNames = data.cases.map(function (c) { return c.model + ", trained on " + c.train; });
+    var caseBox = choice(caseNames.map(function (name) { return [name, name]; }), caseNames[0]);
     var armBox = make("select");
     var currency = make("input", { type: "text", maxlength: "12", size: "6", autocomplete: "off", name: "currency" });
     var gpu = choice([["", "this machine, as measured"]].concat(data.gpus.map(function (g) { return [g.name, g.name]; })), "");
@@ -138,15 +139,22 @@
     var yaml = make("textarea", { rows: "12", spellcheck: "false" });
     var status = make("p", { role: "status", "class": "roi-status" });
     var mark = make("p", { "class": "roi-example", hidden: "" }, "Example values, not yours: type over them.");
-    var tiles = make("div", { "class": "roi-tiles", "aria-live": "polite" });
+    var tiles = make("div", { "class": "roi-tiles" }), heard = make("p", { role: "status", "class": "roi-heard" });
     var table = make("div", { "class": "scroll", tabindex: "0", role: "region", "aria-label": "All arms" });
     var lines = make("div");
     var scenarios = make("fieldset", { "class": "roi-scenarios" }, [make("legend", {}, "Scenario")].concat(
       data.scenarios.map(function (name) {
-        var radio = make("input", { type: "radio", name: "roi-scenario-" + count, value: name });
+        var radio = make("input", { type: "radio", name: box.id + "-scenario", value: name });
         radio.checked = name === "base";
         return make("label", {}, [radio, " " + name]);
       })));
+
+    // Ids come from the box's own, so that a live page finds each field of this part again when it is made anew.
+    function labelled(label, control, more) {
+      control.id = box.id + "-" + (count += 1);
+      var parts = [make("label", { "for": control.id }, label), control].concat(more || []);
+      return make("div", { "class": "roi-field" }, parts);
+    }
 
     function state() {
       var typed = {};
@@ -162,14 +170,28 @@
     }
 
     function refresh() {
-      var now = state(), item = data.cases[Number(caseBox.value)], results = {};
+      var now = state(), item = data.cases[caseBox.selectedIndex], results = {};
       data.scenarios.forEach(function (name) { results[name] = roi.compute(data, item, now.typed, now.gpu, name); });
-      var rows = results[now.scenario], place = Number(armBox.value);
-      mark.hidden = examples.size === 0;
+      var rows = results[now.scenario], place = armBox.selectedIndex;
       tiles.replaceChildren.apply(tiles, data.headlines.map(function (name) { return tile(name, place, results, now); }));
       table.replaceChildren(overview(rows, now));
       drawLines(rows[place], now);
       if (document.activeElement !== yaml) { yaml.value = now.currency ? toYaml(data, now) : ""; }
+      return inWords(rows[place], now);
+    }
+
+    // Who listens hears one line once typing pauses, not five tiles at every key.
+    function changed() {
+      var words = refresh();
+      clearTimeout(pause);
+      pause = setTimeout(function () { heard.textContent = words; }, PAUSE);
+    }
+
+    function inWords(row, now) {
+      var line = lineOf(row, "savings") || lineOf(row, "cost"), found = line.found, unit = line.formula.unit;
+      var said = found.value === null ? "not known: " + inShort(found.reasons)
+        : sized(found.value, unit) + " " + unitText(unit, now.currency);
+      return row.arm.name + ", scenario " + now.scenario + ": " + titleOf(line.formula.name) + ": " + said;
     }
 
     function lineOf(row, name) { return row.lines.find(function (line) { return line.formula.name === name; }); }
@@ -270,24 +292,29 @@
     }
 
     function fillArms() {
-      var arms = data.cases[Number(caseBox.value)].arms, chosen = arms.findIndex(function (a) { return a.is_recommended; });
+      var arms = data.cases[caseBox.selectedIndex].arms;
+      var chosen = arms.findIndex(function (a) { return a.is_recommended; });
       if (chosen < 0) { chosen = Math.max(0, arms.findIndex(function (a) { return a.kind === "lora"; })); }
-      armBox.replaceChildren.apply(armBox, arms.map(function (a, i) {
-        return make("option", { value: String(i) }, a.name + (a.is_recommended ? " (recommended)" : ""));
+      armBox.replaceChildren.apply(armBox, arms.map(function (a) {
+        return make("option", { value: a.name }, a.name + (a.is_recommended ? " (recommended)" : ""));
       }));
-      armBox.value = String(chosen);
+      armBox.selectedIndex = chosen;
+    }
+
+    function setExamples(names) {
+      examples = new Set(names);
+      mark.hidden = !examples.size;
+      data.inputs.forEach(function (entry) {
+        fields[entry.name].box.classList.toggle("roi-is-example", examples.has(entry.name));
+      });
     }
 
     function setAll(found, isExample) {
       currency.value = found.currency;
       gpu.value = found.gpu;
-      examples.clear();
-      data.inputs.forEach(function (entry) {
-        fields[entry.name].input.value = found.texts[entry.name] || "";
-        if (isExample && found.texts[entry.name]) { examples.add(entry.name); }
-        fields[entry.name].box.classList.toggle("roi-is-example", examples.has(entry.name));
-      });
-      refresh();
+      data.inputs.forEach(function (entry) { fields[entry.name].input.value = found.texts[entry.name] || ""; });
+      setExamples(isExample ? Object.keys(found.texts) : []);
+      changed();
     }
 
     function read(text) {
@@ -316,17 +343,18 @@
         .concat(group === "price" ? [labelled("Currency", currency)] : [])
         .concat(group === "scale" ? [labelled("GPU", gpu)] : [])
         .concat(mine.map(function (entry) {
-          var help = make("small", { id: "roi-help-" + entry.name + "-" + count }), problem = make("small", { "class": "roi-problem" });
+          var help = make("small", { id: box.id + "-help-" + entry.name }), unit = make("small");
+          var problem = make("small", { id: box.id + "-problem-" + entry.name, "class": "roi-problem" });
           var input = make("input", { type: "text", inputmode: "decimal", autocomplete: "off", name: entry.name,
-            "aria-describedby": help.id, placeholder: entry.assumed ? numberText(entry.assumed).replace(/[[\]]/g, "") : undefined });
+            "aria-describedby": help.id + " " + problem.id,
+            placeholder: entry.assumed ? numberText(entry.assumed).replace(/[[\]]/g, "") : undefined });
           help.textContent = entry.help + (entry.assumed ? " Assumed unless typed: " + numberText(entry.assumed) + "." : "");
-          var unit = make("small");
-          fields[entry.name] = { input: input, problem: problem, unit: unit, box: labelled([entry.title, " ", unit], input, [help, problem]) };
+          fields[entry.name] = { input: input, problem: problem, unit: unit,
+            box: labelled([entry.title, " ", unit], input, [help, problem]) };
           return fields[entry.name].box;
         })));
     }
 
-    count += 1;
     var form = make("form", { "class": "roi-form" }, Object.keys(data.input_groups).map(groupBox));
     var file = make("input", { type: "file", accept: ".yaml,.yml", "aria-label": "Load a prices file" });
     file.addEventListener("change", function () {
@@ -342,20 +370,24 @@
     var clear = button("Clear", function () { setAll({ currency: "", gpu: "", texts: {} }, false); status.textContent = ""; });
     form.addEventListener("submit", function (event) { event.preventDefault(); });
     form.addEventListener("input", function (event) {
-      if (examples.delete(event.target.name)) { fields[event.target.name].box.classList.remove("roi-is-example"); }
-      refresh();
+      if (examples.delete(event.target.name)) { setExamples(examples); }
+      changed();
     });
-    scenarios.addEventListener("change", refresh);
-    caseBox.addEventListener("change", function () { fillArms(); refresh(); });
-    armBox.addEventListener("change", refresh);
+    scenarios.addEventListener("change", changed);
+    caseBox.addEventListener("change", function () { fillArms(); changed(); });
+    armBox.addEventListener("change", changed);
     Object.keys(data.line_groups).forEach(function (group) {
       outputs[group] = make("tbody");
       var head = make("tr", {}, ["Line", "Value", "Tag", "Formula"].map(function (t) { return make("th", { scope: "col" }, t); }));
       lines.append(make("div", { "class": "scroll", tabindex: "0", role: "region", "aria-label": data.line_groups[group] },
         make("table", {}, [make("caption", {}, data.line_groups[group]), make("thead", {}, head), outputs[group]])));
     });
+    // Read by a live page: the marks of examples are in no field.
+    box.keep = function () { return Array.from(examples); };
+    box.recall = setExamples;
     box.classList.add("roi");
-    box.append(make("div", { "class": "roi-bar" }, [labelled("Study of", caseBox), labelled("Arm", armBox), scenarios]), mark, tiles,
+    box.append(make("div", { "class": "roi-bar" }, [labelled("Study of", caseBox), labelled("Arm", armBox), scenarios]),
+      mark, tiles, heard,
       make("div", { "class": "roi-bar" }, [example, clear, button("Save as YAML", save), labelled("Load a prices file", file)]),
       status, form, table,
       make("details", { "class": "fold" }, [make("summary", {}, "Every line, with its formula and tag"), lines]),
