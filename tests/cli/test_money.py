@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rankscope.cli import money
 from rankscope.cli.main import main
+from rankscope.errors import InputError
 from rankscope.report.view import build
+from rankscope.study.result import StudyResult
 from report.conftest import planted
 
 PRICES = """currency: CHF
@@ -28,8 +31,7 @@ def result():
     whole = planted()
     runs = tuple(run for run in whole.runs if run[0].train is None or run[0].train.name == "qa-a")
     evidence = replace(whole, train=("qa-a",), evaluations={"qa-a": whole.evaluations["qa-a"]}, runs=runs)
-    view = build(evidence)
-    return types.SimpleNamespace(view=lambda: view)
+    return StudyResult(build(evidence), evidence, Path("runs"))
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +93,23 @@ def test_lists_the_wrong_way_round_are_noted(capsys, tmp_path):
     (tmp_path / "p.yaml").write_text(PRICES.replace("tasks: 10", "tasks: [30, 10, 3]"))
     main(["roi", "s.yaml", "--prices", "p.yaml"])
     assert "note: tiny-model, qa-a: lora-r1: savings do not rise from low to high" in capsys.readouterr().out
+
+
+def test_from_python_it_is_the_same_answer(capsys, result):
+    assert main(["roi", "s.yaml", "--prices", "p.yaml", "--scenario", "high", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    (found,) = result.roi("p.yaml", "high")
+    (case,) = (printed.get("data") or printed)["cases"]
+    lines = {a.arm: {line.name: line.value for line in a.lines} for a in found.arms}
+    assert lines["lora-r4"]["savings"] > 0
+    assert lines == {a["arm"]: {line["name"]: line["value"] for line in a["lines"]} for a in case["arms"]}
+    (bare,) = result.roi()
+    assert all(line.value is None for arm in bare.arms for line in arm.lines if line.unit == "money")
+
+
+def test_from_python_a_wrong_scenario_and_a_study_without_runs_say_so(result):
+    with pytest.raises(InputError, match="no scenario 'hihg'"):
+        result.roi("p.yaml", "hihg")
+    nothing = StudyResult(replace(result.view(), cases=()), result.evidence, Path("runs"))
+    with pytest.raises(InputError, match="no trained arm"):
+        nothing.roi()

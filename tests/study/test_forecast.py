@@ -143,6 +143,20 @@ def test_other_models_work_gives_a_range_and_no_number():
     assert fc.basis_of(clock.bases) == fc.UNCALIBRATED
 
 
+def test_other_models_work_is_believed_as_far_as_it_is_plausible_for_this_one(monkeypatch):
+    monkeypatch.setattr(fc, "machine_rate", lambda: 1e11)  # 1e12 FLOPs of training: from 11.1 to 33.3 s
+    job, size = Job("train", MODEL, "lora", "t", "", 1e12, 4), sizes.size_of(SHAPE, "float32")
+
+    def told(*seconds: float) -> Span:
+        past = [_past("train", "other", each, 1e12) for each in seconds]
+        return fc.Clockwork(HOST, size, Calibration(past)).seconds(job)
+
+    wide = told(10.0, 400.0)
+    assert (wide.value, wide.low, wide.high) == (None, pytest.approx(11.11, rel=0.01), pytest.approx(33.33, rel=0.01))
+    assert (told(30.0).low, told(30.0).high) == (15.0, pytest.approx(33.33, rel=0.01))
+    assert (told(100.0).low, told(100.0).high) == (50.0, 200.0)  # nothing in common: what was measured stays
+
+
 def test_the_same_measurement_takes_as_long_as_it_took_and_diagnoses_too():
     past = [_past("weigh", "mine", s, 1e9, measure="a") for s in (2.0, 2.2, 2.1)]
     past += [_past("weigh", "mine", 50.0, 1e9, measure="b"), _past("diagnose", "mine", 7.0, name="spectrum")]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rankscope.records import ModelRef
 from rankscope.stats.contrast import Pair, contrasts
 from rankscope.stats.estimate import Flips, flips, parts
 from rankscope.stats.power import detectable, needed, planned, power
+from rankscope.storage.history import Moved
+from rankscope.study import foresight
 from rankscope.study.foresight import comparisons
 from rankscope.study.study import Study
 
@@ -75,6 +78,20 @@ def test_a_new_study_assumes_and_a_stored_one_knows(small, store):
     plan = Study.load(small).plan(store)
     assert any(note.startswith("too few items to show equality within the margin 0.03: ") for note in plan.notes)
     assert "points (as runs here flip answers)" in str(plan)
+
+
+def test_arms_that_had_other_settings_under_the_same_name_are_no_seeds_of_each_other(monkeypatch):
+    def spec(alpha: float, seed: int) -> dict:
+        return {"arm": {"name": "lora-r4", "kind": "lora", "rank": 4, "alpha": alpha, "lr": [1e-3], "path": None},
+                "lr": 1e-3, "train": {"task": "t"}, "recipe": {}, "seed": seed}  # fmt: skip
+
+    far = [Moved("a", 100, 0.3, 0.1), Moved("b", 100, 0.0, 0.1)]
+    monkeypatch.setattr(foresight, "moved", lambda store, base, task: far)
+    model = ModelRef("m", key="mine")
+    variance, sd = foresight._known("a store", {"a": spec(16.0, 0), "b": spec(64.0, 0)}, model, "t")
+    assert (variance, sd) == (0.1, None)
+    _, sd = foresight._known("a store", {"a": spec(16.0, 0), "b": spec(16.0, 1)}, model, "t")
+    assert sd == pytest.approx((0.045 - 0.0005) ** 0.5)
 
 
 def test_comparisons_are_counted_as_the_report_makes_them(small, store):

@@ -120,7 +120,15 @@ def test_a_cpu_that_there_is_no_time_to_measure_trains_one_by_one(tmp_path):
 def test_a_cut_stays_when_the_machine_has_changed_and_a_damaged_file_is_made_again(tmp_path):
     before = packing.cut(RUNS, SHAPE, tmp_path, lambda: Machine(GPU))
     assert packing.cut(RUNS, SHAPE, tmp_path, lambda: pytest.fail("asked again")) == before
-    for damage in (b"[4, 4]", b"[4, 4, 4, 0]", b"{", b'"x"', b'{"most": 8, "rates": 1}', b"\xff"):
+    for damage in (
+        b"[4, 4]",
+        b"[4, 4, 4, 0]",
+        b"{",
+        b'"x"',
+        b'{"most": 8, "rates": 1}',
+        b'{"most": 8, "rates": [[1, "x"], 2]}',
+        b"\xff",
+    ):
         for path in tmp_path.glob("*.json"):
             path.write_bytes(damage)
         assert packing.cut(RUNS, SHAPE, tmp_path, lambda: Machine(GPU)) == before

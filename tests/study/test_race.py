@@ -115,6 +115,15 @@ def test_before_a_race_the_plan_says_at_most(raced):
     assert plan.is_at_most and "0 of at most 6 runs done" in str(plan) and "a race" in str(plan)
 
 
+def test_looks_that_cost_a_good_part_of_a_run_are_told_beforehand(raced):
+    def told(steps: int) -> list[str]:
+        raced["training"]["max_steps"] = steps
+        return [note for note in Study.load(raced).plan().notes if "4 looks takes about" in note]
+
+    (note,) = told(6)
+    assert "fewer validation rows" in note and told(600) == []
+
+
 def test_a_raced_study_that_is_done_does_nothing_again(raced, done, monkeypatch):
     monkeypatch.setattr(runner, "load", lambda *_: pytest.fail("the weights were read"))
     assert Study.load(raced).run(done).is_complete

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rankscope.study.reach import Part, Reach
+from rankscope.study.reach import Part, Reach, _arm_and_seed
 from rankscope.study.sizing import Prediction
 from rankscope.study.study import Study
 
@@ -36,6 +36,11 @@ def test_several_models_are_named_and_a_first_seed_that_ends_in_part():
     assert (
         "The budget of 2 min may not be enough: 2 min to 7 min (uncalibrated)" in told and "may not be finished" in told
     )
+
+
+def test_a_model_s_label_may_have_slashes():
+    names = ("m/qa/lora-r4/lr0.001/seed2", "team/llama/qa/lora-r4/lr0.001/seed2", "a/b/c/d/mine", "m/mine")
+    assert [*map(_arm_and_seed, names)] == [("lora-r4", "2"), ("lora-r4", "2"), ("mine", ""), ("mine", "")]
 
 
 def test_without_a_prediction_nothing_is_promised():

@@ -58,7 +58,6 @@ def roi(
     """
     from rankscope.config import prices as files
     from rankscope.stats.gpus import GPUS, gpu
-    from rankscope.stats.roi import roi as compute
     from rankscope.stats.roi import surprises
 
     names = [g.name for g in GPUS]
@@ -69,13 +68,12 @@ def roi(
         return
     given = files.load(prices, names) if prices is not None else None
     card = gpu(given.gpu) if given and given.gpu else None
-    numbers = given.numbers if given else {}
     result = load(asked).result(store)
     found = result.view().cases
     if not found:
         raise InputError("no trained arm of this study is done, so nothing is measured", where=study,
                          hint=f"Next: {asked.next('run')}")  # fmt: skip
-    by_scenario = {s.value: [compute(case, numbers, card, s.value) for case in found] for s in Scenario}
+    by_scenario = {s.value: result.roi(given, s.value) for s in Scenario}
     notes = [f"{case.model}, {case.train}: {text}" for place, case in enumerate(found)
              for text in surprises([rois[place] for rois in by_scenario.values()])]  # fmt: skip
     data = {

@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 
 StudyArg = Annotated[str, typer.Argument(metavar="STUDY", help="The study file (YAML).")]
-StoreOpt = Annotated[str, typer.Option("--store", metavar="DIR", help="Folder of results; made if missing.")]
+StoreOpt = Annotated[str, typer.Option("--store", metavar="DIR", help="Folder of results; run makes it.")]
 SetOpt = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the study, e.g. training.epochs=2. Repeatable."),

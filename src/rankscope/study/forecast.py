@@ -92,8 +92,17 @@ class Clockwork:
         if found is None:
             self.bases.add(UNCALIBRATED)
             return plausible(self.host, self.size, job.kind) * job.flops
-        self.bases.add(MEASURED if found.value is not None else OTHERS)
-        return found
+        if found.value is not None:
+            self.bases.add(MEASURED)
+            return found
+        self.bases.add(OTHERS)
+        return common(found, plausible(self.host, self.size, job.kind) * job.flops)
+
+
+def common(seen: Span, likely: Span) -> Span:
+    """Where both ranges lie; ``seen`` alone where they don't meet, since it was measured."""
+    low, high = max(seen.low, likely.low), min(seen.high, likely.high)
+    return Span(low, high) if low <= high else seen
 
 
 def plausible(host: Host, size: Size, kind: str) -> Span:

@@ -88,8 +88,8 @@ def not_above_chance(study: Any, store: Any | None, model: ModelRef) -> list[str
             continue
         found = store.eval(run_key(base_spec(model)), task_key(task))
         if found is not None and found.scores:
-            clusters = [s.cluster for s in found.scores]
-            own = np.array(clusters) if any(clusters) else None
+            clusters = [s.cluster or s.item for s in found.scores]
+            own = np.array(clusters) if any(s.cluster for s in found.scores) else None
             if rate_estimate(np.array([s.value for s in found.scores]), own).low <= (found.chance or 0.0):
                 told.append(ref.name)
     return told
@@ -106,7 +106,9 @@ def _known(store: Any | None, specs: dict[str, dict], model: ModelRef, key: str)
     groups = defaultdict(list)
     for m in found:
         spec = specs[m.key]
-        groups[spec["arm"]["name"], spec["lr"], str(spec["train"]), str(spec["recipe"])].append(m)
+        # By what it is, not by its name: under one name it may have had other settings before.
+        arm = sorted((k, str(v)) for k, v in spec["arm"].items() if k not in ("name", "lr", "lr_auto", "path"))
+        groups[str(arm), spec["lr"], str(spec["train"]), str(spec["recipe"])].append(m)
     several = [g for g in groups.values() if len(g) > 1]
     if not several:
         return variance, None

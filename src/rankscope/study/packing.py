@@ -143,10 +143,13 @@ def _rates(lora: list[RunSpec], most: int, folder: Path, machine: Machine) -> di
 
 
 def _kept_rates(found: Any, most: int) -> dict[int, float] | None:
-    """The part of kept speeds up to ``most``; None where as many were not tried."""
+    """The part of kept speeds up to ``most``; None where as many were not tried, or the file is not what is written."""
     match found:
         case {"most": int(tried), "rates": [*pairs]} if tried >= most:
-            return {int(n): float(rate) for n, rate in pairs if n <= most}
+            try:
+                return {int(n): float(rate) for n, rate in pairs if n <= most}
+            except (TypeError, ValueError):
+                return None
     return None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.records import ModelRef, RunSpec
+from rankscope.stats.racing import LOOKS
 from rankscope.storage.history import history
 from rankscope.study import measures
 from rankscope.study.forecast import joined
@@ -31,6 +32,11 @@ _FEW_SEEDS = {
 
 
 _AT_MOST = "a race: runs that can't win are stopped on the way, so that less may be trained than is counted here"
+
+
+_DEAR_LOOK = 0.03
+"""Share of a run's training from which the looks of a race are told: four of them take back a good part of what it
+saves."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,10 @@ class _Planner:
         if study.config.training.race and any(run_key(t) not in found for r in rates for t in _racing(r)):
             self.is_at_most = True
             self.note(_AT_MOST)
+            if (share := work.look_share(ref)) > _DEAR_LOOK:
+                self.note(f"a race: each of its {len(LOOKS)} looks takes about {100 * share:.0f} % of a run's training "
+                          f"on {ref.task}, which is not counted here: fewer validation rows (training.validation_max) "
+                          "or more steps make it pay")  # fmt: skip
         work.train(ref, specs, finals, found)
         evaluations = study.config.evaluations(raw)
         scores, trial_scores = measures.scores(study, evaluations), measures.trial_scores(study, raw)

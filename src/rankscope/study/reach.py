@@ -97,8 +97,9 @@ def reach(study: Any, store: Any, budget: float) -> Reach:
 
 def _arm_and_seed(name: str) -> tuple[str, str]:
     """Of a run's name; an arm that exists already has no seed."""
-    parts = name.split("/")
-    return (parts[2], parts[4].removeprefix("seed")) if len(parts) == 5 else (parts[-1], "")
+    parts = name.rsplit("/", 4)  # a model's label may have slashes of its own
+    is_run = len(parts) == 5 and parts[4].startswith("seed")
+    return (parts[2], parts[4].removeprefix("seed")) if is_run else (parts[-1], "")
 
 
 def _models(study: Any) -> Iterator[tuple[str, Any]]:

@@ -151,6 +151,27 @@ class StudyResult:
             return found[0].choice
         return under_terms(self.evidence, self._view.headlines, self._view.base, found[0], (retain, prefer))
 
+    def roi(self, prices: Any = None, scenario: str = "base") -> list[Any]:
+        """A year's cost, savings and hours of every arm: a ``stats.roi.Roi`` for each model and train task.
+
+        ``prices`` is a YAML file of what you pay (``rankscope roi --template``) or a loaded ``config.prices.Prices``;
+        without it no line has money. ``scenario`` (low, base, high) says which of three values counts. Raises
+        InputError if no trained arm is done, the file is wrong or there is no such scenario.
+        """
+        from rankscope.config.prices import load
+        from rankscope.config.reality import SCENARIOS
+        from rankscope.stats.gpus import GPUS, gpu
+        from rankscope.stats.roi import roi
+
+        if scenario not in SCENARIOS:
+            raise InputError(f"no scenario {scenario!r}{did_you_mean(scenario, SCENARIOS)}",
+                             hint=f"There is: {', '.join(SCENARIOS)}")  # fmt: skip
+        if not self._view.cases:
+            raise InputError("no trained arm of this study is done, so nothing is measured", hint="Next: run the study")
+        given = load(prices, [g.name for g in GPUS]) if isinstance(prices, str | Path) else prices
+        card = gpu(given.gpu) if given and given.gpu else None
+        return [roi(case, given.numbers if given else {}, card, scenario) for case in self._view.cases]
+
     def diagnostic(self, name: str) -> Any:
         """What one diagnostic said of all runs; ``frame()`` gives it as a tidy table.
 
@@ -166,13 +187,15 @@ class StudyResult:
 
         return silences(self.evidence, self._view.advice)
 
-    def adapter(self, arm: str, seed: int, train: str | None = None) -> StoredAdapter:
+    def adapter(self, arm: str, seed: int, train: str | None = None, model: str | None = None) -> StoredAdapter:
         """The stored LoRA adapter of one run. Raises InputError if there is no such run or its weights are gone."""
         found = [(spec, key) for spec, key, _, role in self.evidence.runs if role == "final" and spec.train is not None
-                 and (spec.arm.name, spec.seed) == (arm, seed) and train in (None, spec.train.name)]  # fmt: skip
+                 and (spec.arm.name, spec.seed) == (arm, seed) and train in (None, spec.train.name)
+                 and model in (None, spec.model.name)]  # fmt: skip
         if len(found) != 1:
             names = list(dict.fromkeys(s.name for s, *_ in self.evidence.runs))
-            what = "several train tasks have this run; name one" if found else f"no run of arm {arm!r} with seed {seed}"
+            what = f"no run of arm {arm!r} with seed {seed}"
+            what = "several train tasks or models have this run; name one" if found else what
             raise InputError(what, hint=f"There are: {', '.join(names)}")
         spec, key = found[0]
         path = Blobs(self._store / "blobs").path(key)

@@ -88,6 +88,13 @@ class Work:
         self._weights += disk.weights_bytes(self.size, finals, todo, self.study.config.keep)
         self._checkpoint = max(self._checkpoint, disk.checkpoint_bytes(self.size, groups))
 
+    def look_share(self, ref: TaskRef) -> float:
+        """What one look of a race takes, as a share of a LoRA run's training: a forward pass and two heads (losses and
+        KL) over the validation rows, where a trained token takes about twice a forward pass."""
+        recipe = self.study.config.recipe()
+        trained = self._train_tokens(ref, recipe)
+        return self._held_tokens(ref, recipe) / (2 * trained) if trained else 0.0
+
     def measure(self, spec: RunSpec, wanted: Sequence[measures.Measure]) -> bool:
         """Count what is measured of one run: what the store has, and what is to do. Whether none is left to do."""
         row, key = self._row(spec), run_key(spec)
