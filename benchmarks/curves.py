@@ -31,7 +31,8 @@ from rankscope.evaluation.suite import evaluate
 from rankscope.models.base import Base, load
 from rankscope.models.lora import AdapterBank
 from rankscope.records import Arm, ModelRef, Recipe, RunSpec, TaskRef
-from rankscope.report.drawing import RAMP, finished_row
+from rankscope.report.drawing import finished_row
+from rankscope.report.hues import RAMP
 from rankscope.tasks.task import prepare
 from rankscope.training.cohort import TrainSet, recruit
 from rankscope.training.loop import Loop

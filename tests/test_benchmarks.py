@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -98,3 +101,14 @@ def test_a_warm_up_of_one_step_is_none_for_the_peer():
 def test_the_table_shows_a_spread_as_median_with_lowest_and_highest():
     shown = sbs.table([{"claim": "x", "ratio": {"median": 2.5, "low": 2.0, "high": 3.0}, "target": None}])
     assert shown.splitlines()[1].split() == ["x", "2.5", "(2-3)", "-"]
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.py")), ids=lambda path: path.name)
+def test_what_a_script_takes_from_rankscope_is_there(path):
+    """Scripts run seldom, and some need peers that tests haven't got."""
+    taken = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    for node in (node for node in taken if (node.module or "").split(".")[0] == "rankscope"):
+        module = importlib.import_module(node.module)
+        for alias in node.names:
+            is_there = hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
+            assert is_there, f"{node.module} has no {alias.name}"
