@@ -132,7 +132,7 @@ class _Planner:
         if study.config.training.race and any(run_key(t) not in found for r in rates for t in _racing(r)):
             self.is_at_most = True
             self.note(_AT_MOST)
-            if (share := work.look_share(ref)) > _DEAR_LOOK:
+            if work.size is not None and (share := work.look_share(ref)) > _DEAR_LOOK:
                 self.note(f"a race: each of its {len(LOOKS)} looks takes about {100 * share:.0f} % of a run's training "
                           f"on {ref.task}, which is not counted here: fewer validation rows (training.validation_max) "
                           "or more steps make it pay")  # fmt: skip
